@@ -7,7 +7,8 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use sandhog_core::budget::Fuel;
-use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::fair::FairRule;
+use sandhog_core::group::{GroupRule, OnDead, QueueRule};
 use sandhog_core::id::{GroupKey, Kind, PluginName, QueueName};
 use sandhog_core::job::Priority;
 use sandhog_core::quota::{FuelQuota, OnEmpty};
@@ -26,7 +27,7 @@ pub(crate) struct Shape {
     pub(crate) plugins: Vec<PluginPlan>,
     pub(crate) fuel: FuelQuota,
     /// The queues whose jobs of a group wait for each other.
-    pub(crate) group_rules: BTreeMap<QueueName, GroupRule>,
+    pub(crate) group_rules: BTreeMap<QueueName, QueueRule>,
     /// What its guests enqueue, by turns.
     pub(crate) spawned: Vec<Order>,
 }
@@ -82,9 +83,10 @@ impl Shape {
         for name in QUEUES {
             let at_once = NonZeroU16::new(r.random_range(1..4)).expect("not zero");
             // A group that was held for good would never end.
-            let rule = match r.random_range(0..4) {
-                0 => GroupRule::Concurrency(at_once),
-                1 => GroupRule::Strict(OnDead::Skip),
+            let rule = match r.random_range(0..5) {
+                0 => GroupRule::Concurrency(at_once).into(),
+                1 => GroupRule::Strict(OnDead::Skip).into(),
+                2 => QueueRule::Fair(FairRule::default()),
                 _ => continue,
             };
             self.group_rules.insert(queue(name), rule);

@@ -12,7 +12,7 @@ use sandhog_broker::{
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::flow::OnFailure;
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::{GroupRule, QueueRule};
 use sandhog_core::id::{GroupKey, JobId, Kind, LeaseNo, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, Lease, NewJob, State};
 use sandhog_core::quota::{OnEmpty, QueueBounds, minute_of};
@@ -51,7 +51,7 @@ struct Noted {
     /// The leases under way, whether or not their time is over.
     held: HashMap<JobId, Held>,
     /// The rules for groups, by queue.
-    rules: HashMap<TenantId, BTreeMap<QueueName, GroupRule>>,
+    rules: HashMap<TenantId, BTreeMap<QueueName, QueueRule>>,
     groups: HashMap<Group, GroupNoted>,
     /// When jobs were leased to which a rate limit applies.
     rated: BTreeMap<(TenantId, RateOf), Vec<Timestamp>>,
@@ -103,7 +103,10 @@ impl Noted {
     }
 
     fn rule(&self, (tenant, queue, _): &Group) -> Option<GroupRule> {
-        self.rules.get(tenant)?.get(queue).copied()
+        match self.rules.get(tenant)?.get(queue)? {
+            QueueRule::Turns(rule) => Some(*rule),
+            QueueRule::Fair(_) => None,
+        }
     }
 
     fn spends(&mut self, tenant: &TenantId, fuel: u64, now: Timestamp) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::QueueRule;
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{GroupKey, JobId, PluginName, QueueName};
 use sandhog_core::job::State;
@@ -51,10 +51,11 @@ pub enum Command {
     },
     /// Sets the rules for groups of all queues of a tenant; other queues have none from now on. Where a queue had no rule, ready
     /// jobs of groups are held to it from now on as well, the first [`GROUPED_MAX`] of the queue, and leased ones count. Other
-    /// changes show as jobs come and go, and by sweeps. Answered by [`Outcome::Done`].
+    /// changes show as jobs come and go, and by sweeps. In a queue that becomes fair the first [`GROUPED_MAX`] ready jobs get new
+    /// places; in one that isn't any more the ready ones keep theirs, before all that come. Answered by [`Outcome::Done`].
     ///
     /// [`GROUPED_MAX`]: crate::GROUPED_MAX
-    SetGroupRules(BTreeMap<QueueName, GroupRule>),
+    SetGroupRules(BTreeMap<QueueName, QueueRule>),
     /// Takes their turns from the dead jobs that hold a group, so that it goes on. Answered by [`Outcome::Released`].
     ReleaseGroup {
         /// The queue.

@@ -46,7 +46,7 @@ use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep, EventPage};
 use sandhog_core::flow::Flow;
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::QueueRule;
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -154,7 +154,7 @@ pub trait Broker: Send + Sync + 'static {
     }
 
     /// Sets the rules for groups of a tenant's queues; see [`Command::SetGroupRules`].
-    async fn set_group_rules(&self, tenant: &TenantId, rules: &BTreeMap<QueueName, GroupRule>) -> Result<()> {
+    async fn set_group_rules(&self, tenant: &TenantId, rules: &BTreeMap<QueueName, QueueRule>) -> Result<()> {
         self.control(tenant, Command::SetGroupRules(rules.clone())).await?.done()
     }
 

@@ -12,9 +12,10 @@ use sandhog_core::breaker::BreakerRule;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitUnit, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::event::EventKeep;
+use sandhog_core::fair::{FairRule, WEIGHT_MAX, WEIGHTS_MAX, Weight};
 use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
-use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead};
-use sandhog_core::id::{DownstreamName, QueueName, RateName, TenantId};
+use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead, QueueRule};
+use sandhog_core::id::{DownstreamName, GroupKey, QueueName, RateName, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::rate::Rate;
@@ -65,7 +66,7 @@ pub(super) struct TenantDraft {
     pub(super) state: StateCaps,
     pub(super) fuel: FuelQuota,
     pub(super) queue: QueueBounds,
-    pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
+    pub(super) group_rules: BTreeMap<QueueName, QueueRule>,
     pub(super) rates: BTreeMap<RateName, Rate>,
     pub(super) breakers: BTreeMap<DownstreamName, BreakerRule>,
     pub(super) keep_max: KeepMax,
@@ -532,10 +533,12 @@ pub(super) enum Order {
     Any,
     /// The order of arrival, one job at a time.
     Strict,
+    /// In proportion to the weights of their groups.
+    Fair,
 }
 
 /// Reads a tenant's table `queues`: for each queue, its rule for groups, if it has one.
-fn group_rules(fields: &mut Fields<'_>) -> BTreeMap<QueueName, GroupRule> {
+fn group_rules(fields: &mut Fields<'_>) -> BTreeMap<QueueName, QueueRule> {
     let entries = fields.named("queues").into_iter();
     let read = |(name, entry): (String, Entry<'_>)| {
         let queue = match QueueName::parse(&name) {
@@ -564,15 +567,38 @@ fn rates(fields: &mut Fields<'_>) -> BTreeMap<RateName, Rate> {
 }
 
 /// Reads the rule of one queue for groups.
-fn group_rule(fields: &mut Fields<'_>) -> Option<GroupRule> {
+fn group_rule(fields: &mut Fields<'_>) -> Option<QueueRule> {
     let order = fields.or("order", Order::default());
     let on_dead = fields.get::<OnDead>("on_dead");
     let concurrency = fields.get::<NonZeroU32>("group_concurrency");
+    let weights = weights(fields, order);
     let note = |key: &'static str, problem: &str, rule: &str| {
         let key = fields.path_of(key);
         fields.file.note(fields.file.problem(&key, problem).rule(rule));
     };
+    if on_dead.is_some() && order != Order::Strict {
+        note(
+            "on_dead",
+            "without a strict order, no dead job is in a group's way",
+            "with order = \"strict\" alone",
+        );
+    }
     match (order, concurrency) {
+        (Order::Fair, Some(_)) => {
+            note(
+                "group_concurrency",
+                "in a fair order any number of jobs of a group run at once",
+                "no such line, or no order = \"fair\"",
+            );
+            None
+        }
+        (Order::Fair, None) => {
+            let rule = FairRule::new(weights);
+            if rule.is_none() {
+                note("weights", "there are too many", &format!("at most {WEIGHTS_MAX}"));
+            }
+            rule.map(QueueRule::Fair)
+        }
         (Order::Strict, Some(concurrency)) if concurrency != NonZeroU32::MIN => {
             note(
                 "group_concurrency",
@@ -581,23 +607,44 @@ fn group_rule(fields: &mut Fields<'_>) -> Option<GroupRule> {
             );
             None
         }
-        (Order::Strict, _) => Some(GroupRule::Strict(on_dead.unwrap_or_default())),
+        (Order::Strict, _) => Some(GroupRule::Strict(on_dead.unwrap_or_default()).into()),
         (Order::Any, concurrency) => {
-            if on_dead.is_some() {
-                note(
-                    "on_dead",
-                    "without a strict order, no dead job is in a group's way",
-                    "with order = \"strict\" alone",
-                );
-            }
             let turns =
                 u16::try_from(concurrency?.get()).ok().filter(|turns| *turns <= GROUP_CONCURRENCY_MAX);
             if turns.is_none() {
                 note("group_concurrency", "it is too high", &format!("at most {GROUP_CONCURRENCY_MAX}"));
             }
-            turns.and_then(NonZeroU16::new).map(GroupRule::Concurrency)
+            turns.and_then(NonZeroU16::new).map(|turns| GroupRule::Concurrency(turns).into())
         }
     }
+}
+
+/// Reads the weights of groups, by their keys, of a queue with this order.
+fn weights(fields: &mut Fields<'_>, order: Order) -> BTreeMap<GroupKey, Weight> {
+    let entries = fields.named("weights").into_iter();
+    let read = |(name, entry): (String, Entry<'_>)| {
+        let key = match GroupKey::parse(&name) {
+            Ok(key) => key,
+            Err(invalid) => {
+                entry.refuse(invalid.into());
+                return None;
+            }
+        };
+        let file = entry.file();
+        if order != Order::Fair {
+            let problem = entry.problem(Shown::Line, "groups share by weight in a fair order alone");
+            file.note(problem.rule("with order = \"fair\" alone"));
+            return None;
+        }
+        let problem = entry.problem(Shown::Line, "it is no weight");
+        let weight = entry.read::<NonZeroU32>()?;
+        let weight = u8::try_from(weight.get()).ok().and_then(Weight::new);
+        if weight.is_none() {
+            file.note(problem.rule(format!("from 1 to {WEIGHT_MAX}")));
+        }
+        Some((key, weight?))
+    };
+    entries.filter_map(read).collect()
 }
 
 /// Reads a tenant's table `grants`.

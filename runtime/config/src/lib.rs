@@ -44,7 +44,7 @@ use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{GrantCaps, Grants, Ranges};
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::QueueRule;
 use sandhog_core::id::{DownstreamName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
@@ -211,7 +211,7 @@ pub struct Tenant {
     /// Rules for the breakers of downstreams; others have the default.
     pub breakers: BTreeMap<DownstreamName, BreakerRule>,
     /// Rules for groups of jobs, by queue.
-    pub group_rules: BTreeMap<QueueName, GroupRule>,
+    pub group_rules: BTreeMap<QueueName, QueueRule>,
     /// Retention of final jobs by number.
     pub keep_max: KeepMax,
     /// Retention of events of jobs.

@@ -10,9 +10,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
+use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
-use sandhog_core::group::OnDead;
-use sandhog_core::id::{FailureCode, RateName};
+use sandhog_core::group::{GroupRule, OnDead, QueueRule};
+use sandhog_core::id::{FailureCode, GroupKey, RateName};
 use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
@@ -1141,16 +1142,20 @@ fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
 fn queues_have_rules_for_groups_and_plugins_rates() {
     let daemon = "[tenants.acme.queues]\ninvoices = { order = \"strict\" }\nmails = { group_concurrency = 5 }\n\
                   quick = { order = \"strict\", on_dead = \"skip\", group_concurrency = 1 }\nplain = { order = \"any\" }\n\
+                  shared = { order = \"fair\", weights = { acme = 3, globex = 1 } }\n\
                   [tenants.acme.rates]\nstripe = \"100/s\"\n";
     let load =
         |rate: &str| Site::with_plugin(daemon, &format!("{PLUGIN}[limits]\nrate = \"{rate}\"\n")).load();
     let config = load("stripe").expect("it is right");
     let acme = config.tenants.values().next().expect("a tenant");
     let five = GroupRule::Concurrency(NonZeroU16::new(5).expect("not 0"));
+    let weights = [(GroupKey::parse("acme").expect("a key"), Weight::new(3).expect("in range"))];
+    let fair = FairRule::new(weights.into()).expect("they are few");
     let rules = [
-        ("invoices", GroupRule::Strict(OnDead::Hold)),
-        ("mails", five),
-        ("quick", GroupRule::Strict(OnDead::Skip)),
+        ("invoices", GroupRule::Strict(OnDead::Hold).into()),
+        ("mails", five.into()),
+        ("quick", GroupRule::Strict(OnDead::Skip).into()),
+        ("shared", QueueRule::Fair(fair)),
     ];
     let rules = rules.map(|(queue, rule)| (QueueName::parse(queue).expect("a name"), rule));
     assert_eq!(acme.group_rules, rules.into());
@@ -1159,9 +1164,19 @@ fn queues_have_rules_for_groups_and_plugins_rates() {
     let own = load("5/m").expect("it is right").plugins[0].rate.clone().expect("it has one");
     assert_eq!((own.of, own.rate.interval()), (RateOf::Plugin(config.plugins[0].name.clone()), 12_000_000));
     let wrong = "[tenants.acme.queues]\na = { order = \"strict\", group_concurrency = 2 }\nb = { on_dead = \"skip\" }\n\
-                 c = { group_concurrency = 1001 }\n[tenants.acme.rates]\nstripe = \"100/x\"\n";
+                 c = { group_concurrency = 1001 }\nd = { order = \"fair\", group_concurrency = 2 }\n\
+                 e = { weights = { acme = 2 } }\nf = { order = \"fair\", weights = { acme = 101 } }\n[tenants.acme.rates]\nstripe = \"100/x\"\n";
     let told = told(wrong, &format!("{PLUGIN}[limits]\nrate = \"strip\"\n"));
-    for part in ["one job of a group run at a time", "without a strict order", "at most 1000", "100/x"] {
+    let parts = [
+        "one job of a group run at a time",
+        "without a strict order",
+        "at most 1000",
+        "100/x",
+        "any number of jobs of a group run at once",
+        "in a fair order alone",
+        "from 1 to 100",
+    ];
+    for part in parts {
         assert!(told.contains(part), "{part}: {told}");
     }
     let told = self::told(daemon, &format!("{PLUGIN}[limits]\nrate = \"strip\"\n"));

@@ -367,7 +367,7 @@ choices! {
         "allow" => Overlap::Allow
     }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
-    Order { "any" => Order::Any, "strict" => Order::Strict }
+    Order { "any" => Order::Any, "fair" => Order::Fair, "strict" => Order::Strict }
     OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip }
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }

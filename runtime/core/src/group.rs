@@ -10,13 +10,29 @@
 
 use std::num::NonZeroU16;
 
+use crate::fair::FairRule;
 use crate::job::{Priority, State};
 use crate::transition::Next;
 
 /// Maximum number of jobs of a group that a rule lets run at once.
 pub const GROUP_CONCURRENCY_MAX: u16 = 1000;
 
-/// Rule of a queue for the groups of its jobs. It holds for all daemons together.
+/// What a queue does with the groups of its jobs. It holds for all daemons together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueRule {
+    /// Each group has so many turns.
+    Turns(GroupRule),
+    /// Any number of jobs of a group run at once, and groups share by weight.
+    Fair(FairRule),
+}
+
+impl From<GroupRule> for QueueRule {
+    fn from(rule: GroupRule) -> Self {
+        Self::Turns(rule)
+    }
+}
+
+/// Rule of a queue for the turns of the groups of its jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupRule {
     /// Of each group at most this many jobs are ready or leased at once; the others wait by priority and then in the order in

@@ -22,6 +22,7 @@ pub mod compile;
 pub mod edit;
 pub mod effects;
 pub mod event;
+pub mod fair;
 pub mod flow;
 pub mod grants;
 pub mod group;

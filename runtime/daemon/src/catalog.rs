@@ -12,7 +12,7 @@ use sandhog_core::admit::Offer;
 use sandhog_core::breaker::BreakerTerms;
 use sandhog_core::budget::Bytes;
 use sandhog_core::canary::Side;
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::QueueRule;
 use sandhog_core::id::{BreakerName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
@@ -44,7 +44,7 @@ pub struct Tenant<P> {
     /// Bounds on how much it may have waiting, and on the size of a payload whose kind no plugin handles.
     pub queue: QueueBounds,
     /// Its queues' rules for groups of jobs.
-    pub group_rules: BTreeMap<QueueName, GroupRule>,
+    pub group_rules: BTreeMap<QueueName, QueueRule>,
     /// Its breakers.
     pub breakers: BTreeMap<BreakerName, Arc<BreakerTerms>>,
     /// Maximum of its final jobs that are kept.
@@ -186,7 +186,7 @@ pub struct TenantTerms<P> {
     /// Bounds on how much it may have waiting.
     pub queue: QueueBounds,
     /// Its queues' rules for groups of jobs.
-    pub group_rules: BTreeMap<QueueName, GroupRule>,
+    pub group_rules: BTreeMap<QueueName, QueueRule>,
     /// Its breakers.
     pub breakers: BTreeMap<BreakerName, Arc<BreakerTerms>>,
     /// Maximum of its final jobs that are kept.

@@ -249,6 +249,10 @@ impl View {
                     break;
                 }
             }
+            if state == State::Ready {
+                // Places in a fair queue say nothing about other queues.
+                jobs.sort_by(|a, b| a.queue.cmp(&b.queue));
+            }
             lists.push((state, jobs));
         }
         let mut stored = Vec::new();

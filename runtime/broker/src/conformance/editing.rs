@@ -45,7 +45,7 @@ impl Case {
     }
 
     async fn rule(&self, rule: GroupRule) {
-        let rules = BTreeMap::from([(queue(), rule)]);
+        let rules = BTreeMap::from([(queue(), rule.into())]);
         self.broker.set_group_rules(&self.tenant, &rules).await.expect("it succeeds");
     }
 

@@ -318,7 +318,7 @@ pub async fn a_job_of_a_flow_is_told_of_when_it_is_unblocked(case: Case) {
 /// turn at once has none.
 pub async fn a_job_of_a_group_is_told_of_when_it_gets_its_turn(case: Case) {
     let one = GroupRule::Concurrency(NonZeroU16::new(1).expect("it isn't 0"));
-    let rules = BTreeMap::from([(queue(), one)]);
+    let rules = BTreeMap::from([(queue(), one.into())]);
     case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
     let start = record(&case).await;
     let in_group = |job: NewJob| {

@@ -25,7 +25,7 @@ async fn set(case: &Case, rule: GroupRule) {
 }
 
 async fn set_all(case: &Case, rules: &[(QueueName, GroupRule)]) {
-    let rules: BTreeMap<_, _> = rules.iter().cloned().collect();
+    let rules: BTreeMap<_, _> = rules.iter().map(|(queue, rule)| (queue.clone(), (*rule).into())).collect();
     case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
 }
 

@@ -107,7 +107,7 @@ pub async fn pages_of_every_state_fit_together(case: Case) {
     }
     case.lease(4).await;
     let rule = GroupRule::Strict(OnDead::Hold);
-    case.broker.set_group_rules(&case.tenant, &[(queue(), rule)].into()).await.expect("it succeeds");
+    case.broker.set_group_rules(&case.tenant, &[(queue(), rule.into())].into()).await.expect("it succeeds");
     let grouped = || NewJob {
         options: JobOptions { group: Some(group("acme")), ..JobOptions::default() },
         ..case.new_job()

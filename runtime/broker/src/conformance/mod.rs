@@ -24,6 +24,7 @@ pub mod effects;
 pub mod enqueueing;
 pub mod events;
 pub mod expiring;
+pub mod fairness;
 pub mod flows;
 pub mod groups;
 pub mod holding;
@@ -358,6 +359,22 @@ macro_rules! conformance_suite {
                 settlements_of_a_batch_share_what_room_there_is,
                 a_conflict_comes_before_a_full_state,
             }
+            fairness {
+                a_group_with_many_jobs_delays_no_other_ones_first,
+                groups_go_by_their_weights,
+                jobs_without_a_group_are_one_group,
+                jobs_of_a_group_keep_their_order,
+                each_priority_is_shared_by_itself,
+                what_gets_ready_later_takes_the_next_place_of_its_group,
+                a_queue_in_which_nothing_is_ready_begins_anew,
+                other_queues_and_tenants_share_by_themselves,
+                a_queue_that_becomes_fair_shares_what_waits,
+                a_queue_that_isnt_fair_any_more_goes_as_it_came,
+                a_queue_may_get_the_one_rule_in_place_of_the_other,
+                lanes_of_a_fair_queue_share_one_order,
+                jobs_with_the_same_place_are_listed_each_once,
+                a_fair_queue_goes_on_for_long,
+            }
             groups {
                 no_more_of_a_group_run_at_once_than_its_queue_says,
                 a_queue_without_a_rule_holds_no_group_back,
@@ -510,6 +527,7 @@ mod tests {
             include_str!("expiring.rs"),
             include_str!("flows.rs"),
             include_str!("holding.rs"),
+            include_str!("fairness.rs"),
             include_str!("groups.rs"),
             include_str!("lanes.rs"),
             include_str!("leasing.rs"),

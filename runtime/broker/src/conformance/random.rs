@@ -13,8 +13,9 @@ use sandhog_core::canary::Record;
 use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::effects::Effects;
 use sandhog_core::event::EventKeep;
+use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
-use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::group::{GroupRule, OnDead, QueueRule};
 use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{
     BreakerName, DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
@@ -101,7 +102,7 @@ pub(super) enum Op {
     },
     SetGroupRules {
         tenant: TenantId,
-        rules: BTreeMap<QueueName, GroupRule>,
+        rules: BTreeMap<QueueName, QueueRule>,
     },
     ReleaseGroup {
         tenant: TenantId,
@@ -579,11 +580,21 @@ impl Random {
         }
     }
 
-    fn group_rules(&mut self) -> BTreeMap<QueueName, GroupRule> {
+    fn group_rules(&mut self) -> BTreeMap<QueueName, QueueRule> {
         let rules = [1, 2, 3].map(|n| GroupRule::Concurrency(NonZeroU16::new(n).expect("it isn't 0")));
         let strict = OnDead::ALL.map(GroupRule::Strict);
         let all = [&rules[..], &strict[..]].concat();
-        self.some(0..3, |random| (random.queue(), random.pick(&all))).into_iter().collect()
+        let rule = |random: &mut Self| match random.rng.random_bool(0.4) {
+            true => QueueRule::Fair(random.fair_rule()),
+            false => random.pick(&all).into(),
+        };
+        self.some(0..3, |random| (random.queue(), rule(random))).into_iter().collect()
+    }
+
+    fn fair_rule(&mut self) -> FairRule {
+        let weights = [1, 2, 3, 100].map(|weight| Weight::new(weight).expect("it is in range"));
+        let weights = self.some(0..3, |random| (group(random.pick(&GROUPS)), random.pick(&weights)));
+        FairRule::new(weights.into_iter().collect()).expect("they are few")
     }
 
     /// One of few jobs with many edges, or one that was sent before.
@@ -702,8 +713,10 @@ impl Random {
     }
 
     fn query(&mut self) -> Query {
+        let state = self.pick(&State::ALL);
         let filter = Filter {
-            queue: self.rng.random_bool(0.3).then(|| self.queue()),
+            // Places in a fair queue say nothing about other queues.
+            queue: (state == State::Ready || self.rng.random_bool(0.3)).then(|| self.queue()),
             reason: self.rng.random_bool(0.2).then(|| self.pick(Reason::ALL)),
             group: self.rng.random_bool(0.2).then(|| group(self.pick(&GROUPS))),
             labels: if self.rng.random_bool(0.2) { labels(&["env=prod"]) } else { Labels::default() },
@@ -713,8 +726,7 @@ impl Random {
             last: self.last_times(),
             ..Filter::default()
         };
-        let (state, limit, payloads) =
-            (self.pick(&State::ALL), self.rng.random_range(0..8), self.rng.random_bool(0.5));
+        let (limit, payloads) = (self.rng.random_range(0..8), self.rng.random_bool(0.5));
         Query { filter, payloads, ..Query::of(state, limit) }
     }
 

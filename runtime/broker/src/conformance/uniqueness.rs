@@ -287,7 +287,7 @@ pub async fn a_job_that_is_put_off_has_as_long_to_start_as_before(case: Case) {
 
 /// A job in its group's line gets the payload of the one that replaces it, and keeps its place.
 pub async fn a_job_in_its_groups_line_gets_the_payload_and_keeps_its_place(case: Case) {
-    let rules = BTreeMap::from([(queue(), GroupRule::Concurrency(NonZeroU16::MIN))]);
+    let rules = BTreeMap::from([(queue(), GroupRule::Concurrency(NonZeroU16::MIN).into())]);
     case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
     let member = |new: NewJob| {
         let options = JobOptions { group: Some(group("g")), ..new.options.clone() };

@@ -3,6 +3,7 @@
 use rusqlite::params;
 use sandhog_core::edit::{Edited, JobEdit, start_by_after_edit};
 use sandhog_core::id::JobId;
+use sandhog_core::job::State;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::transition::Next;
 
@@ -68,7 +69,14 @@ impl Step<'_> {
             self.execute("UPDATE payload SET bytes = ?2 WHERE nr = ?1", params![job.nr, payload])?;
         }
         if let Some(priority) = edit.priority {
-            job.priority = priority;
+            let before = std::mem::replace(&mut job.priority, priority);
+            if job.standing.state == State::Ready
+                && change.is_none()
+                && before != priority
+                && self.is_fair(&job.queue)?
+            {
+                self.place_fairly(job.nr, job.waits(job.standing.counts))?;
+            }
             self.execute(
                 "UPDATE job SET priority = ?2, line_rank = iif(line_rank IS NULL, NULL, coalesce(?3, line_rank))
                  WHERE nr = ?1",

@@ -119,8 +119,9 @@ impl Step<'_> {
 
     /// Stores a job in its first place, and returns its number.
     pub(super) fn insert(&mut self, job: &NewJob, next: Next) -> Result<i64> {
-        let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
         let group = job.options.group.as_ref().map(GroupKey::as_str);
+        let (queue, kind, priority) = (job.queue.as_str(), job.kind.as_str(), job.priority);
+        let waits = Waits { queue, kind, is_suspect: false, priority, group };
         let member = group.map(|_| Member { has_turn: false, priority: job.priority });
         let place = self.place_in_group(waits, member, next)?;
         let (state, due_at, arrival, ..) = place.columns();
@@ -132,8 +133,8 @@ impl Step<'_> {
         self.execute(
             "INSERT INTO job
                  (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane,
-                  options, group_key, line_rank, blocked_nr, start_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13, ?14, ?15, ?16, ?17)",
+                  options, group_key, line_rank, blocked_nr, start_by, tie)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13, ?14, ?15, ?16, ?17, iif(?18, ?2, ''))",
             params![
                 self.tenant(),
                 job.id.to_string(),
@@ -152,6 +153,7 @@ impl Step<'_> {
                 line_rank,
                 blocked_nr,
                 start_by,
+                place.is_fair(),
             ],
         )?;
         let nr = self.connection.last_insert_rowid();
@@ -162,7 +164,7 @@ impl Step<'_> {
         let id = job.id.to_string();
         let subject = Subject { id: &id, queue: waits.queue, kind: waits.kind, group };
         self.tell(EventKind::Created, subject, None, None)?;
-        if let Some(key) = group.filter(|_| blocked_nr.is_some()) {
+        if let Some(key) = group.filter(|_| blocked_nr.is_some() && next != Next::Blocked) {
             self.let_in_one(job.queue.as_str(), key, Some(&id))?;
         }
         Ok(nr)

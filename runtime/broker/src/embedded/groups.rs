@@ -6,7 +6,8 @@ use std::num::NonZeroU16;
 
 use rusqlite::{Connection, params};
 use sandhog_core::event::EventKind;
-use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::fair::FairRule;
+use sandhog_core::group::{GroupRule, OnDead, QueueRule};
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::transition::Next;
@@ -75,22 +76,22 @@ impl Step<'_> {
         {
             return Ok(false);
         }
-        let first: Option<(i64, String, bool, String)> = self.find(
-            "SELECT nr, kind, expiries > 0, id FROM job INDEXED BY job_in_group
+        let first: Option<(i64, String, bool, String, u8)> = self.find(
+            "SELECT nr, kind, expiries > 0, id, priority FROM job INDEXED BY job_in_group
              WHERE tenant = ?1 AND queue = ?2 AND group_key = ?3 AND line_rank IS NOT NULL
              ORDER BY line_rank, blocked_nr LIMIT 1",
             [self.tenant(), queue, key],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?;
-        let Some((nr, kind, is_suspect, id)) = first else { return Ok(false) };
-        let place =
-            self.place(Waits { queue, kind: &kind, is_suspect }, Next::Waits(std::time::Duration::ZERO))?;
+        let Some((nr, kind, is_suspect, id, priority)) = first else { return Ok(false) };
+        let waits = Waits { queue, kind: &kind, is_suspect, priority: Priority(priority), group: Some(key) };
+        let place = self.place(waits, Next::Waits(std::time::Duration::ZERO))?;
         let (state, _, arrival, ..) = place.columns();
         self.execute(
             "UPDATE job SET state = ?2, arrival = ?3, lane = iif(?4, kind, ''), has_turn = ?5, line_rank = NULL,
-                 blocked_nr = NULL
+                 blocked_nr = NULL, tie = iif(?6, id, '')
              WHERE nr = ?1",
-            params![nr, state, arrival, place.in_lane(), rule.is_some()],
+            params![nr, state, arrival, place.in_lane(), rule.is_some(), place.is_fair()],
         )?;
         if came != Some(id.as_str()) {
             let job = Subject { id: &id, queue, kind: &kind, group: Some(key) };
@@ -163,7 +164,20 @@ impl Step<'_> {
         )
     }
 
-    pub(super) fn set_group_rules(&mut self, rules: &BTreeMap<QueueName, GroupRule>) -> Result<()> {
+    pub(super) fn set_group_rules(&mut self, rules: &BTreeMap<QueueName, QueueRule>) -> Result<()> {
+        let (mut turns, mut fair) = (Vec::new(), Vec::<(&QueueName, &FairRule)>::new());
+        for (queue, rule) in rules {
+            match rule {
+                QueueRule::Turns(rule) => turns.push((queue, rule)),
+                QueueRule::Fair(rule) => fair.push((queue, rule)),
+            }
+        }
+        let new = self.set_fair_queues(&fair)?;
+        self.set_turns(&turns)?;
+        new.into_iter().try_for_each(|queue| self.give_fair_places(queue))
+    }
+
+    fn set_turns(&mut self, rules: &[(&QueueName, &GroupRule)]) -> Result<()> {
         let before: Vec<String> =
             self.all("SELECT queue FROM group_rules WHERE tenant = ?1", [self.tenant()], |row| row.get(0))?;
         self.execute("DELETE FROM group_rules WHERE tenant = ?1", [self.tenant()])?;
@@ -178,7 +192,7 @@ impl Step<'_> {
                 params![self.tenant(), queue.as_str(), rule.turns(), is_strict, holds],
             )?;
             if !before.iter().any(|known| known == queue.as_str()) {
-                self.hold_to(queue.as_str(), *rule)?;
+                self.hold_to(queue.as_str(), **rule)?;
             }
         }
         Ok(())
@@ -195,7 +209,7 @@ impl Step<'_> {
         let ready: Vec<(i64, Option<String>, u8, bool)> = self.all(
             "SELECT nr, group_key, priority, has_turn FROM job INDEXED BY job_in_line
              WHERE tenant = ?1 AND state = 1 AND queue = ?2
-             ORDER BY ((255 - priority) << 45 | arrival) LIMIT ?3",
+             ORDER BY ((255 - priority) << 45 | arrival), tie LIMIT ?3",
             params![self.tenant(), queue, GROUPED_MAX as i64],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )?;

@@ -257,7 +257,7 @@ impl Step<'_> {
                  (SELECT nr FROM job INDEXED BY job_ready
                   WHERE tenant = ?1 AND queue = ?2 AND lane = '' AND (expiries > 0) = ?4 AND state = 1
                       AND parked_at IS NULL
-                  ORDER BY priority DESC, arrival LIMIT ?5)",
+                  ORDER BY priority DESC, arrival, tie LIMIT ?5)",
             params![self.tenant(), queue, kind, suspects, LOOKED_AT_MAX],
         )
     }

@@ -1,13 +1,14 @@
 //! Leasing: hands out ready jobs.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::{Row, params};
 use sandhog_core::event::EventKind;
 use sandhog_core::hold::HoldScope;
 use sandhog_core::id::{GroupKey, Kind, LeaseNo, LeaseToken, PluginName, QueueName};
-use sandhog_core::job::{Job, Lease, NewJob};
+use sandhog_core::job::{Job, Lease, NewJob, Priority};
 
 use super::events::Subject;
 use super::fault::{Fault, Result};
@@ -44,9 +45,9 @@ struct Batch<'a> {
 }
 
 /// A ready job, ordered by when it goes, and the lane that it was found in, by its index in the ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    rank: (Reverse<u8>, i64),
+    rank: (Reverse<u8>, i64, String),
     nr: i64,
     lane: Option<usize>,
 }
@@ -135,6 +136,25 @@ impl Step<'_> {
         n: u32,
         batch: &mut Batch<'_>,
     ) -> Result<u32> {
+        let mut places = BTreeMap::new();
+        let taken = self.take_in_order(queue, suspects, n, batch, &mut places)?;
+        if taken > 0 && self.is_fair(queue.as_str())? {
+            for (priority, place) in places {
+                self.move_fair_clock(queue.as_str(), priority, place, taken)?;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// The same; `places` gets the last place of each priority.
+    fn take_in_order(
+        &mut self,
+        queue: &QueueName,
+        suspects: bool,
+        n: u32,
+        batch: &mut Batch<'_>,
+        places: &mut BTreeMap<Priority, i64>,
+    ) -> Result<u32> {
         let mut taken = 0;
         if n == 0 || batch.is_full {
             return Ok(taken);
@@ -145,8 +165,15 @@ impl Step<'_> {
                 if taken == n || batch.is_full {
                     break;
                 }
+                let (Reverse(priority), place, _) = candidate.rank;
                 match self.meet(queue, candidate, batch)? {
-                    Met::Taken => taken += 1,
+                    Met::Taken => {
+                        taken += 1;
+                        places
+                            .entry(Priority(priority))
+                            .and_modify(|last| *last = place.max(*last))
+                            .or_insert(place);
+                    }
                     Met::TooLong => batch.is_full = true,
                     Met::NoRoom => {}
                     Met::Parked => is_clear = false,
@@ -196,12 +223,12 @@ impl Step<'_> {
             return Ok(Vec::new());
         }
         self.all(
-            "SELECT nr, priority, arrival FROM job
+            "SELECT nr, priority, arrival, tie FROM job
              WHERE tenant = ?1 AND queue = ?2 AND lane = ?3 AND (expiries > 0) = ?4 AND state = 1 AND parked_at IS NULL
-             ORDER BY priority DESC, arrival LIMIT ?5",
+             ORDER BY priority DESC, arrival, tie LIMIT ?5",
             params![self.tenant(), queue.as_str(), lane, suspects, n],
             |row| {
-                let rank = (Reverse(row.get(1)?), row.get(2)?);
+                let rank = (Reverse(row.get(1)?), row.get(2)?, row.get(3)?);
                 Ok(Candidate { rank, nr: row.get(0)?, lane: nth })
             },
         )

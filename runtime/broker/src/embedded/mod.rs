@@ -46,6 +46,7 @@ mod control;
 mod edit;
 mod enqueue;
 mod events;
+mod fair;
 mod fault;
 mod flows;
 mod groups;

@@ -46,8 +46,8 @@ pub(super) fn list(state: State) -> String {
         State::Scheduled => ("due_at", "(due_at, id) > (?2, ?3)", "due_at, id"),
         State::Ready => (
             "((255 - priority) << 45 | arrival)",
-            "((255 - priority) << 45 | arrival) > ?2",
-            "((255 - priority) << 45 | arrival)",
+            "(((255 - priority) << 45 | arrival), tie) > (?2, ?3)",
+            "((255 - priority) << 45 | arrival), tie",
         ),
         State::Leased => ("lease_expires_at", "(lease_expires_at, id) > (?2, ?3)", "lease_expires_at, id"),
         State::Succeeded | State::Dead | State::Cancelled => (
@@ -75,10 +75,7 @@ pub(super) fn jobs(
         None if query.state.is_final() => (i64::MAX, BEHIND_ALL_IDS.to_owned()),
         None => (i64::MIN, String::new()),
     };
-    let mut rows = match query.state {
-        State::Ready => statement.query(params![tenant.as_str(), rank])?,
-        _ => statement.query(params![tenant.as_str(), rank, id])?,
-    };
+    let mut rows = statement.query(params![tenant.as_str(), rank, id])?;
     let limit = query.limit.clamp(1, Query::LIMIT_MAX) as usize;
     let mut page = Page { jobs: Vec::new(), next: None, unread: Vec::new(), now };
     let (mut looked_at, mut bytes, mut last) = (0, 0, None);

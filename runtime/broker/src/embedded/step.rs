@@ -9,7 +9,7 @@ use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::id::{JobId, PluginName, TenantId};
-use sandhog_core::job::State;
+use sandhog_core::job::{Priority, State};
 use sandhog_core::quota::Waiting;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -41,6 +41,8 @@ pub(super) struct Step<'a> {
     pub(super) lane_changes: Cell<Option<u64>>,
     /// Rules for groups, by queue, as far as the step has read them.
     pub(super) group_rules: HashMap<String, Option<GroupRule>>,
+    /// Whether queues are fair, as far as the step has looked.
+    pub(super) fair_queues: HashMap<String, bool>,
     /// Usage of the runs that the step settles, by plugin.
     pub(super) spent: BTreeMap<PluginName, Account>,
     /// The leased jobs that the step wants cancelled.
@@ -67,6 +69,9 @@ pub(super) struct Waits<'a> {
     pub(super) queue: &'a str,
     pub(super) kind: &'a str,
     pub(super) is_suspect: bool,
+    pub(super) priority: Priority,
+    /// The key of its group.
+    pub(super) group: Option<&'a str>,
 }
 
 /// The state that a job is put in, with its times or its place in the line.
@@ -78,6 +83,8 @@ pub(super) enum Place {
     Ready {
         arrival: i64,
         in_lane: bool,
+        /// Whether the arrival is a place in a fair queue, which others may have as well.
+        is_fair: bool,
     },
     /// The place among blocked jobs, with the rank in its group's line if it waits there.
     Blocked {
@@ -105,6 +112,7 @@ impl<'a> Step<'a> {
             has_left: false,
             lane_changes: Cell::new(None),
             group_rules: HashMap::new(),
+            fair_queues: HashMap::new(),
             spent: BTreeMap::new(),
             to_cancel: Vec::new(),
             is_due_earlier: false,
@@ -182,29 +190,41 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Returns the place at the end of the job's line.
+    /// Returns the place at the end of the job's line, or that of its group's next job if its queue is fair.
     fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
         let in_lane = self.enter(job)?;
-        Ok(Place::Ready { arrival: self.next_arrival()?, in_lane })
+        let is_fair = self.is_fair(job.queue)?;
+        let arrival = if is_fair { self.next_fair_place(job)? } else { self.next_arrival()? };
+        Ok(Place::Ready { arrival, in_lane, is_fair })
     }
 
     /// Returns the number of a job that becomes ready or blocked, which is greater than all before.
     pub(super) fn next_arrival(&mut self) -> Result<i64> {
-        let latest = match self.arrivals {
-            Some(latest) => latest,
-            None => {
-                self.connection.prepare_cached("SELECT n FROM arrivals")?.query_one([], |row| row.get(0))?
-            }
-        };
-        let arrival = latest + 1;
+        let arrival = self.latest_arrival()? + 1;
         self.arrivals = Some(arrival);
         Ok(arrival)
+    }
+
+    /// Has the numbers of jobs go on behind this one.
+    pub(super) fn raise_arrivals(&mut self, to: i64) -> Result<()> {
+        self.arrivals = Some(self.latest_arrival()?.max(to));
+        Ok(())
+    }
+
+    fn latest_arrival(&self) -> Result<i64> {
+        match self.arrivals {
+            Some(latest) => Ok(latest),
+            None => Ok(self
+                .connection
+                .prepare_cached("SELECT n FROM arrivals")?
+                .query_one([], |row| row.get(0))?),
+        }
     }
 
     /// Notes whether the job's line is empty before this step puts a job there. Returns whether it is the lane of the job's
     /// kind.
     pub(super) fn enter(&mut self, job: Waits<'_>) -> Result<bool> {
-        let Waits { queue, kind, is_suspect } = job;
+        let Waits { queue, kind, is_suspect, .. } = job;
         let in_lane = self.is_lane(queue, kind)?;
         let lane = if in_lane { kind } else { "" };
         let line = Line { queue: queue.to_owned(), lane: lane.to_owned(), suspects: is_suspect };
@@ -239,7 +259,7 @@ impl<'a> Step<'a> {
                  lease = ?8, attempts = ?9, expiries = ?10, faults = ?11,
                  reason = iif(?12, ?13, reason), message = iif(?12, ?14, message), output = ?15,
                  lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, start_by = iif(?5 IS NULL, start_by, NULL),
-                 has_turn = ?16, line_rank = ?17, blocked_nr = ?18, kept_of = NULL
+                 has_turn = ?16, line_rank = ?17, blocked_nr = ?18, kept_of = NULL, tie = iif(?19, id, '')
              WHERE nr = ?1",
             params![
                 job.nr,
@@ -260,6 +280,7 @@ impl<'a> Step<'a> {
                 has_turn,
                 line_rank,
                 blocked_nr,
+                place.is_fair(),
             ],
         )?;
         self.has_left |= job.is_limited;
@@ -269,7 +290,7 @@ impl<'a> Step<'a> {
             self.tell(event, job.subject(), attempt_of(&job.standing), reason)?;
         }
         if let Some(key) = &job.group
-            && (gives_up || blocked_nr.is_some())
+            && (gives_up || in_line)
         {
             let came = Some(&job.id).filter(|_| job.standing.state != State::Blocked);
             self.let_in_one(&job.queue, key, came.map(String::as_str))?;
@@ -338,6 +359,11 @@ impl Place {
     /// Whether the place is in the lane of the job's kind.
     pub(super) fn in_lane(self) -> bool {
         matches!(self, Self::Ready { in_lane: true, .. })
+    }
+
+    /// Whether others may have the same arrival.
+    pub(super) fn is_fair(self) -> bool {
+        matches!(self, Self::Ready { is_fair: true, .. })
     }
 
     /// Returns the columns line_rank and blocked_nr.

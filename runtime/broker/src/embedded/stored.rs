@@ -106,7 +106,13 @@ impl Stored {
 
     /// Returns where the job waits once it is ready, with these counts.
     pub(super) fn waits(&self, counts: JobCounts) -> Waits<'_> {
-        Waits { queue: &self.queue, kind: &self.kind, is_suspect: counts.is_suspect() }
+        Waits {
+            queue: &self.queue,
+            kind: &self.kind,
+            is_suspect: counts.is_suspect(),
+            priority: self.priority,
+            group: self.group.as_deref(),
+        }
     }
 }
 

@@ -33,6 +33,7 @@ impl Step<'_> {
         }
         removed += self.remove_surplus(None, &sweep.keep_max, SWEEP_MAX - removed)?;
         let let_in = self.let_in_all()?;
+        self.forget_idle_places()?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandhog_core::event::EventKind;
-use sandhog_core::group::GroupRule;
+use sandhog_core::fair::FairPlaces;
+use sandhog_core::group::{GroupRule, QueueRule};
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::time::Timestamp;
 
-use super::tenant::{Entry, Tenant};
+use super::tenant::{Entry, Tenant, arrival_of};
 use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
 
 /// A group: its queue, and its key.
@@ -26,10 +27,9 @@ impl Tenant {
         let line = self.in_line().filter(|entry| entry.group().as_ref() == Some(group));
         let first = line.min_by_key(|entry| (entry.rank, entry.arrival)).map(|entry| entry.record.id);
         let Some(entry) = first.and_then(|id| self.jobs.get_mut(&id)) else { return false };
-        self.arrivals += 1;
-        entry.arrival = self.arrivals;
         (entry.has_turn, entry.rank) = (has_rule, None);
         entry.record.state = State::Ready;
+        entry.arrival = arrival_of(&entry.record, &mut self.fair, &mut self.arrivals);
         let job = entry.record.id;
         if came != Some(job) {
             self.tell(EventKind::Unblocked, job, None, None, now);
@@ -58,11 +58,62 @@ impl Tenant {
         self.jobs.values().filter(|entry| entry.has_turn && entry.group().as_ref() == Some(group)).count()
     }
 
-    pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, GroupRule>) {
-        let before = std::mem::replace(&mut self.group_rules, rules.clone());
-        for (queue, rule) in rules.into_iter().filter(|(queue, _)| !before.contains_key(queue)) {
+    pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, QueueRule>) {
+        let (mut turns, mut fair) = (BTreeMap::new(), BTreeMap::new());
+        for (queue, rule) in rules {
+            match rule {
+                QueueRule::Turns(rule) => drop(turns.insert(queue, rule)),
+                QueueRule::Fair(rule) => drop(fair.insert(queue, rule)),
+            }
+        }
+        let mut fair_before = std::mem::take(&mut self.fair);
+        for (_, (_, places)) in fair_before.extract_if(.., |queue, _| !fair.contains_key(queue)) {
+            self.arrivals = self.arrivals.max(places.highest());
+        }
+        let before = std::mem::replace(&mut self.group_rules, turns.clone());
+        for (queue, rule) in turns.into_iter().filter(|(queue, _)| !before.contains_key(queue)) {
             self.hold_to(&queue, rule);
         }
+        for (queue, rule) in fair {
+            let places = fair_before.remove(&queue);
+            let is_new = places.is_none();
+            let places = places.map(|(_, places)| places).unwrap_or_default();
+            self.fair.insert(queue.clone(), (rule, places));
+            if is_new {
+                self.give_places(&queue);
+            }
+        }
+    }
+
+    /// Gives places to the ready jobs of a queue that has become fair, from the first one's on.
+    fn give_places(&mut self, queue: &QueueName) {
+        let mut ready: Vec<&Entry> =
+            self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
+        ready.sort_by_key(|entry| entry.place());
+        let Some((rule, places)) = self.fair.get(queue) else { return };
+        let mut places = places.clone();
+        let mut given = Vec::new();
+        let mut priority = None;
+        for entry in ready.into_iter().take(GROUPED_MAX) {
+            if priority != Some(entry.record.priority) {
+                priority = Some(entry.record.priority);
+                places.leased(entry.record.priority, entry.arrival.saturating_sub(1));
+            }
+            let place = places.next(rule, entry.record.priority, entry.record.options.group.as_ref());
+            given.push((entry.record.id, place));
+        }
+        for (id, place) in given {
+            self.jobs.entry(id).and_modify(|entry| entry.arrival = place);
+        }
+        self.fair.entry(queue.clone()).and_modify(|(_, of)| *of = places);
+    }
+
+    /// Forgets the places that were given in fair queues in which nothing is ready.
+    pub(super) fn forget_places(&mut self) {
+        let ready: BTreeSet<QueueName> =
+            self.in_state(State::Ready).map(|entry| entry.record.queue.clone()).collect();
+        let idle = self.fair.iter_mut().filter(|(queue, _)| !ready.contains(*queue));
+        idle.for_each(|(_, (_, places)): (_, &mut (_, FairPlaces))| places.clear());
     }
 
     /// Holds the jobs of a queue to its first rule: those that are leased have turns, and those that are ready get what is left.

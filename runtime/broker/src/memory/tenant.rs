@@ -12,6 +12,7 @@ use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::edit::{Edited, JobEdit, start_by_after_edit};
 use sandhog_core::effects::{Effects, StateWrite, Written};
 use sandhog_core::event::{EventKind, attempt_of};
+use sandhog_core::fair::{FairPlaces, FairRule};
 use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
@@ -51,7 +52,7 @@ pub(super) struct Tenant {
     accounts: BTreeMap<(Day, PluginName), Account>,
     /// The latest minute in which fuel was spent, and how much.
     minute: (u64, Fuel),
-    /// Number of times that a job has become ready or blocked.
+    /// Number of times that a job has become ready or blocked, but for those that became ready in fair queues.
     pub(super) arrivals: u64,
     /// The last grant of leases to each daemon: the number of its request, and the leases.
     asked: BTreeMap<DaemonId, (u64, Vec<LeaseToken>)>,
@@ -66,6 +67,8 @@ pub(super) struct Tenant {
     rates: BTreeMap<RateOf, FullAt>,
     /// The rules for groups, by queue.
     pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
+    /// The fair queues, each with its rule.
+    pub(super) fair: BTreeMap<QueueName, (FairRule, FairPlaces)>,
     /// The jobs of each flow that are still kept, by the flow's id.
     pub(super) flows: BTreeMap<JobId, BTreeMap<JobId, Member>>,
     /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
@@ -96,7 +99,7 @@ pub(super) struct WakeCause {
 pub(super) struct Entry {
     pub(super) record: JobRecord,
     log: VecDeque<LogLine>,
-    /// The value of `Tenant::arrivals` when it last became ready or blocked.
+    /// The value of `Tenant::arrivals` when it last became ready or blocked, or its place in a fair queue.
     pub(super) arrival: u64,
     /// Rank in its group's line, while it waits there.
     pub(super) rank: Option<u8>,
@@ -367,6 +370,9 @@ impl Tenant {
                     let full_at = self.rates.entry((*of).clone()).or_default();
                     *full_at = rate.taken(*full_at, 1, now.as_micros());
                 }
+                if let Some((_, places)) = self.fair.get_mut(queue) {
+                    places.leased(entry.record.priority, entry.arrival);
+                }
                 leases.push(entry.lease(now, now.after(ask.ttl)));
                 let attempt = attempt_of(&entry.standing());
                 self.tell(EventKind::Started, id, attempt, None, now);
@@ -446,8 +452,8 @@ impl Tenant {
         let entry = self.jobs.get(&job)?;
         let record = &entry.record;
         let covers = |hold: &&Hold| hold.scope.covers(&record.queue, &record.kind);
-        // Suspects go before all others.
-        let rank = |entry: &Entry| (!entry.is_suspect(), entry.place());
+        // Suspects go before all others. Those with the same place in a fair queue don't count.
+        let rank = |entry: &Entry| (!entry.is_suspect(), entry.place().rank);
         let goes_before = |other: &&Entry| {
             other.record.queue == record.queue
                 && rank(other) < rank(entry)
@@ -487,6 +493,7 @@ impl Tenant {
         }
         removed += self.remove_surplus(None, &sweep.keep_max, SWEEP_MAX - removed, now);
         let let_in = self.let_in_all(now);
+        self.forget_places();
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
         for (_, record) in self.breakers.values_mut() {
@@ -520,6 +527,7 @@ impl Tenant {
             self.trials.clear();
             self.holds.clear();
             self.group_rules.clear();
+            self.fair.clear();
             self.rates.clear();
             self.flows.clear();
             self.settled.clear();
@@ -715,9 +723,18 @@ impl Tenant {
             entry.record.payload = payload;
         }
         if let Some(priority) = edit.priority {
-            entry.record.priority = priority;
+            let before = std::mem::replace(&mut entry.record.priority, priority);
             let rule = self.group_rules.get(&entry.record.queue);
             entry.rank = entry.rank.map(|rank| rule.map_or(rank, |rule| rule.rank(priority)));
+            // Which is done anew below if it is moved.
+            let is_moved = change.as_ref().is_some_and(|change| change.next != Next::Blocked);
+            if entry.record.state == State::Ready
+                && !is_moved
+                && priority != before
+                && self.fair.contains_key(&entry.record.queue)
+            {
+                entry.arrival = arrival_of(&entry.record, &mut self.fair, &mut self.arrivals);
+            }
         }
         if let Some(change) = change {
             if let (Some(start_by), Next::Waits(delay)) = (entry.start_by, change.next) {
@@ -817,12 +834,14 @@ impl Tenant {
         (record.due_at, record.lease_expires_at, record.finished_at) = (None, None, None);
         match change.next {
             Next::Blocked | Next::Waits(Duration::ZERO) => {
-                self.arrivals += 1;
-                entry.arrival = self.arrivals;
                 if let Some(rule) = rule.filter(|_| !entry.has_turn && change.next != Next::Blocked) {
                     record.state = State::Blocked;
                     entry.rank = Some(rule.rank(record.priority));
                 }
+                entry.arrival = match record.state {
+                    State::Ready => arrival_of(record, &mut self.fair, &mut self.arrivals),
+                    _ => next_arrival(&mut self.arrivals),
+                };
             }
             Next::Waits(after) => record.due_at = Some(now.after(after)),
             Next::Ends(state, keep) => {
@@ -849,7 +868,7 @@ impl Tenant {
             let reason = change.why.as_ref().and_then(|why| why.reason);
             self.tell(event, job, attempt_of(&before), reason, now);
         }
-        if let Some(group) = group.filter(|_| is_blocked || gives_up) {
+        if let Some(group) = group.filter(|_| in_line || gives_up) {
             let came = Some(job).filter(|_| before.state != State::Blocked);
             self.let_in_one(&group, came, now);
         }
@@ -1248,6 +1267,24 @@ impl Entry {
 impl Stored {
     fn is_there(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| expires_at > now)
+    }
+}
+
+/// Returns the number of a job that comes now.
+pub(super) fn next_arrival(arrivals: &mut u64) -> u64 {
+    *arrivals += 1;
+    *arrivals
+}
+
+/// Returns the place of a job that becomes ready.
+pub(super) fn arrival_of(
+    job: &JobRecord,
+    fair: &mut BTreeMap<QueueName, (FairRule, FairPlaces)>,
+    arrivals: &mut u64,
+) -> u64 {
+    match fair.get_mut(&job.queue) {
+        Some((rule, places)) => places.next(rule, job.priority, job.options.group.as_ref()),
+        None => next_arrival(arrivals),
     }
 }
 

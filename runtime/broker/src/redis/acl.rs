@@ -83,12 +83,13 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 35] = [
+const PRODUCER_READS_FROM: [&str; 37] = [
     "after:*",
     "blocked",
     "breakers",
     "event_log",
     "events",
+    "fair",
     "finals*",
     "flow:*",
     "gates",
@@ -110,6 +111,7 @@ const PRODUCER_READS_FROM: [&str; 35] = [
     "schedules",
     "schedules:records",
     "sequence",
+    "shares:*",
     "sizes",
     "starting",
     "tally",
@@ -119,6 +121,7 @@ const PRODUCER_READS_FROM: [&str; 35] = [
     "unique_ends",
     "unreadable",
     "waiters:*",
+    "weights",
 ];
 
 /// Keys of the tenant's usage accounts.
@@ -128,7 +131,17 @@ const USAGE: &str = "usage:*";
 const PRODUCER_WRITES: [(&str, &[&str]); 9] = [
     (
         "zadd",
-        &["blocked", "lines", "ready:*", "schedule", "starting", "turns", "unique_deadlines", "unique_ends"],
+        &[
+            "blocked",
+            "lines",
+            "ready:*",
+            "schedule",
+            "shares:*",
+            "starting",
+            "turns",
+            "unique_deadlines",
+            "unique_ends",
+        ],
     ),
     ("mset", &["after:*", "event_log", "job:*", "open:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),

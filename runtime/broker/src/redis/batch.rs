@@ -12,7 +12,7 @@ use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
-use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::group::{GroupRule, OnDead, QueueRule};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
     BreakerName, DaemonId, GroupKey, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey,
@@ -355,18 +355,31 @@ fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
     }
 }
 
-pub(super) fn group_rules(tenant: &TenantId, rules: &BTreeMap<QueueName, GroupRule>) -> Request {
+pub(super) fn group_rules(tenant: &TenantId, rules: &BTreeMap<QueueName, QueueRule>) -> Request {
+    let (mut turns, mut fair) = (Vec::new(), Vec::new());
+    for (queue, rule) in rules {
+        match rule {
+            QueueRule::Turns(rule) => turns.push((queue, rule)),
+            QueueRule::Fair(rule) => fair.push((queue, rule)),
+        }
+    }
     let mut request = Request::of(tenant);
     let asked = &mut request.asked;
-    asked.array(2).array(4 * rules.len());
-    for (queue, rule) in rules {
+    asked.array(3).array(4 * turns.len());
+    for (queue, rule) in turns {
         let (is_strict, holds) = match rule {
             GroupRule::Concurrency(_) => (false, false),
             GroupRule::Strict(on_dead) => (true, *on_dead == OnDead::Hold),
         };
         asked.bytes(queue.as_str().as_bytes()).uint(rule.turns().into()).flag(is_strict).flag(holds);
     }
-    asked.flag(false);
+    asked.flag(false).array(2 * fair.len());
+    for (queue, rule) in fair {
+        asked.bytes(queue.as_str().as_bytes()).array(2 * rule.weights().len());
+        for (group, weight) in rule.weights() {
+            asked.bytes(group.as_str().as_bytes()).uint(weight.get().into());
+        }
+    }
     request
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use sandhog_core::account::{Account, RunEnd};
 use sandhog_core::breaker;
 use sandhog_core::event::{EVENTS_PER_MILLI as EVENT_NUMBERS_PER_MILLI, EventKind};
+use sandhog_core::fair;
 use sandhog_core::flow::{self, OnFailure, ParentEnd};
 use sandhog_core::history;
 use sandhog_core::hold;
@@ -102,6 +103,8 @@ numbers! {
     GROUP_PLACE = 1;
     /// The priority by which all jobs of a strict group wait.
     DEFAULT_PRIORITY = Priority::DEFAULT.0 as u64;
+    FAIR_STRIDE = fair::STRIDE;
+    FAIR_PLACE_MAX = fair::PLACE_MAX;
     /// Maximum number of held groups that are listed.
     HELD_GROUPS = HELD_GROUPS_MAX as u64;
     /// Maximum number of leased and of ready jobs of a queue that are held to a rule when it gets one.

@@ -35,8 +35,8 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 27] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "events" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "flows"
+const MODULES: [Piece; 28] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "events" "holds" "waiters" "lanes" "places" "rates" "fair" "waiting" "groups" "state" "flows"
         "finals" "starting" "standing" "edges" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
@@ -85,8 +85,8 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
             enqueue,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "finals",
-                "starting", "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "fair", "waiting", "groups",
+                "finals", "starting", "creation",
             ],
         ),
         (
@@ -94,7 +94,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
             "",
             &[
                 "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "rates",
-                "waiting", "groups", "flows", "finals", "starting", "accounts", "parking",
+                "fair", "waiting", "groups", "flows", "finals", "starting", "accounts", "parking",
             ],
         ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
@@ -102,40 +102,41 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
             settle,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "places", "waiting", "groups",
-                "state", "flows", "finals", "starting", "creation", "logs", "add", "spending", "accounts",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "places", "fair", "waiting",
+                "groups", "state", "flows", "finals", "starting", "creation", "logs", "add", "spending",
+                "accounts",
             ],
         ),
         (
             act,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
-                "finals", "starting", "standing",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "fair", "waiting", "groups",
+                "flows", "finals", "starting", "standing",
             ],
         ),
         (
             edit,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
-                "finals", "starting", "standing",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "fair", "waiting", "groups",
+                "flows", "finals", "starting", "standing",
             ],
         ),
         (
             sweep,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "waiting",
-                "groups", "state", "flows", "finals", "starting", "edges", "parking",
+                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "fair",
+                "waiting", "groups", "state", "flows", "finals", "starting", "edges", "parking",
             ],
         ),
         (
             purge,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "waiting",
-                "groups", "state", "flows", "parking",
+                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "fair",
+                "waiting", "groups", "state", "flows", "parking",
             ],
         ),
         (trial, "", &[]),
@@ -143,8 +144,8 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
             schedule,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "finals",
-                "starting", "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "fair", "waiting", "groups",
+                "finals", "starting", "creation",
             ],
         ),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
@@ -159,16 +160,20 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         (breaker, ALLOW_OOM, &["tally", "holds"]),
         (breaker_list, NO_WRITES, &[]),
         (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
-        (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "events", "lanes", "waiting", "groups"]),
-        (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
+        (
+            group_rules,
+            ALLOW_OOM,
+            &["waiters", "layout", "tally", "events", "lanes", "fair", "waiting", "groups"],
+        ),
+        (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "fair", "waiting", "groups"]),
         (schedule_list, NO_WRITES, &[]),
         (permissions, NO_WRITES, &[]),
         (
             flow,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
-                "finals", "starting", "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "fair", "waiting", "groups",
+                "flows", "finals", "starting", "creation",
             ],
         ),
         (flow_jobs, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
@@ -396,7 +401,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places", "rates", "waiters", "groups", "holds", "flows", "events",
+            "tally", "lanes", "places", "rates", "waiters", "groups", "holds", "flows", "events", "fair",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

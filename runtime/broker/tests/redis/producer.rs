@@ -192,7 +192,7 @@ fn grouped() -> NewJob {
 /// Lets so many jobs of each group of that queue be ready or leased at once.
 async fn let_run(operator: &Redis, tenant: &TenantId, turns: u16) {
     let rule = GroupRule::Concurrency(NonZeroU16::new(turns).expect("not zero"));
-    let rules = [(grouped().queue, rule)].into();
+    let rules = [(grouped().queue, rule.into())].into();
     operator.set_group_rules(tenant, &rules).await.expect("the server is there");
 }
 

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Broker, Sweep, Swept};
 use sandhog_config as config;
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::QueueRule;
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::retry::{Backoff, Growth, Jitter};
@@ -183,7 +183,7 @@ pub(crate) struct Janitor<P> {
 }
 
 /// Rules for groups of jobs, by queue.
-type GroupRules = BTreeMap<QueueName, GroupRule>;
+type GroupRules = BTreeMap<QueueName, QueueRule>;
 
 /// Rules for groups that this daemon has told the store, by tenant, and when.
 #[derive(Debug, Default)]

@@ -149,7 +149,8 @@ do
       local start = pack_bytes(JOB_START, layout, now) .. head
       local start_within = layout == WITH_OPTIONS and jobs.start_within(start)
       local lane = delay == 0 and lanes.of(queue, kind, 0) or queue
-      local group = layout == WITH_OPTIONS and delay == 0 and groups.are_used() and jobs.group_of(start)
+      local is_fair = delay == 0 and fair.is(queue)
+      local group = layout == WITH_OPTIONS and delay == 0 and (is_fair or groups.are_used()) and jobs.group_of(start) or nil
       local are_told, told_group = events.are_wanted(), nil
       if are_told then
         told_group = jobs.group_of(start)
@@ -203,7 +204,11 @@ do
             if delay > 0 then
               waiting.schedule(id, priority, lane, delay)
             elseif not is_blocked and not (group and groups.hold_back(id, priority, queue, kind, 0, group)) then
-              waiting.put(id, priority, lane)
+              if is_fair then
+                groups.put(id, priority, queue, kind, 0, group)
+              else
+                waiting.put(id, priority, lane)
+              end
             end
           end
         end

@@ -51,7 +51,7 @@ do
     if delay > 0 then
       waiting.schedule(id, priority, queue, delay)
     elseif not in_line then
-      waiting.put(id, priority, lanes.of(queue, kind, 0))
+      groups.put(id, priority, queue, kind, 0, group)
     end
   end
 

@@ -45,7 +45,7 @@ do
       waiting.unschedule(scheduled_as)
       waiting.schedule(id, priority, sub(scheduled_as, 28), due - now)
     elseif state == READY then
-      waiting.rank(id, queue, kind, before, priority)
+      waiting.rank(id, queue, kind, before, priority, group)
     else
       groups.rank(id, before, priority, queue, kind, run.expiries, group)
     end

@@ -18,7 +18,8 @@ local groups = {}
 
 do
   local LINE = '>BI6c26B' -- what stands between the name and the lane
-  local CAME, GIVEN_UP, GONE = 1, 2, 3 -- what happens to a group: somebody comes into its line, gives up a turn, leaves the line
+  -- What happens to a group: somebody comes into its line, gives up a turn, leaves the line, or is ready in a fair queue.
+  local CAME, GIVEN_UP, GONE, READY_NOW = 1, 2, 3, 4
   local LOOKED_AT_MAX = 100 -- groups, and turns, that a sweep looks at
   local LOOKED_AT_FOR = 60 * 1000 -- milliseconds; then come others
   local STRICT_RANK = 255 - DEFAULT_PRIORITY
@@ -31,6 +32,7 @@ do
 
   function groups.start()
     rules, touched, by_name, number, counted = {}, {}, {}, nil, {}
+    fair.start()
     RULES, TURNS, LINES, HELD_KEY = PREFIX .. 'rules', PREFIX .. 'turns', PREFIX .. 'lines', PREFIX .. 'held'
   end
 
@@ -144,6 +146,19 @@ do
     waiting.schedule(id, priority, expiries > 0 and queue .. SUSPECTS or queue, delay)
   end
 
+  -- Puts a job that is ready into its lane.
+  function groups.put(id, priority, queue, kind, expiries, key)
+    local lane = lanes.of(queue, kind, expiries)
+    if not fair.is(queue) then
+      waiting.put(id, priority, lane)
+    elseif key and groups.are_used() then
+      -- Those that an earlier rule holds back get their places in the same order.
+      happens(touch(groups.name(queue, key)), READY_NOW, { id = id, priority = priority, lane = lane })
+    else
+      waiting.put_fairly(fair.next(queue, priority, key), id, priority, lane)
+    end
+  end
+
   -- Makes a job wait, with so long a payload: in its lane or its group's line, or after a delay. `expiries`: how often its lease has
   -- run out since an attempt last ended.
   function groups.make_wait(id, priority, queue, kind, expiries, length, delay, key)
@@ -151,7 +166,7 @@ do
     if delay > 0 then
       groups.put_off(id, priority, queue, expiries, delay, key)
     elseif not groups.hold_back(id, priority, queue, kind, expiries, key) then
-      waiting.put(id, priority, lanes.of(queue, kind, expiries))
+      groups.put(id, priority, queue, kind, expiries, key)
     end
   end
 
@@ -273,7 +288,12 @@ do
 
   local function write_ready(name, rule, one)
     local queue, kind, is_suspect = queue_of(name), kind_of(one)
-    waiting.put_at(one.place, one.id, one.priority, lanes.of(queue, kind, is_suspect and 1 or 0))
+    local lane = lanes.of(queue, kind, is_suspect and 1 or 0)
+    if one.fair_place then
+      waiting.put_fairly(one.fair_place, one.id, one.priority, lane)
+    else
+      waiting.put_at(one.place, one.id, one.priority, lane)
+    end
     if rule then
       writes.pair('ZADD', TURNS, '0', name .. one.id)
     end
@@ -292,7 +312,8 @@ do
   -- these there were.
   local function play(group, more)
     local name = group.name
-    local rule = groups.rule_of(queue_of(name))
+    local queue = queue_of(name)
+    local rule, is_fair, key = groups.rule_of(queue), fair.is(queue), sub(name, #queue + 2, -2)
     local room = huge
     if rule then
       local most = rule[1] + group.given_up + group.gone
@@ -305,10 +326,10 @@ do
       if one then
         room = room - 1
         ready[#ready + 1] = one
+        one.fair_place = is_fair and fair.next(queue, one.priority, key)
         -- It is no event that one gets in that has just come, unless it was blocked before.
         if one ~= came or one.was_blocked then
-          local queue = queue_of(name)
-          events.add_at(told, EVENT_UNBLOCKED, one.id, queue, kind_of(one), sub(name, #queue + 2, -2), 0)
+          events.add_at(told, EVENT_UNBLOCKED, one.id, queue, kind_of(one), key, 0)
         end
       end
       return one
@@ -317,6 +338,9 @@ do
       if event.what == CAME then
         line[#line + 1] = event.one
         let_one_in(event.place, event.told, event.one)
+      elseif event.what == READY_NOW then
+        local one = event.one
+        waiting.put_fairly(fair.next(queue, one.priority, key), one.id, one.priority, one.lane)
       elseif event.what == GIVEN_UP then
         room = room + 1
         let_one_in(event.place, event.told)
@@ -357,6 +381,7 @@ do
     for _, group in ipairs(touched) do
       let = let + play(group, (more or 0) - let)
     end
+    fair.finish()
     return let
   end
 

@@ -36,6 +36,7 @@ do
   -- under which limit.
   local rooms, free
   local has_lanes -- whether there are lanes of kinds
+  local fair_scores -- by id: queue and score of the jobs that are found in fair queues; or nothing
   local handled -- by id: whether it was found or moved, where there are lanes of kinds
   local moves
 
@@ -55,10 +56,20 @@ do
     end
   end
 
-  -- Finds up to so many of the first jobs in a lane. Returns how many, and whether there are more.
-  local function find_in(lane, most, given)
+  -- Finds up to so many of the first jobs in a lane, of a fair queue if it is named. Returns how many, and whether there are more.
+  local function find_in(lane, most, given, queue)
     local from = given[lane] or 0
-    local found = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most))
+    local found
+    if queue then
+      found = {}
+      local members = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most), 'WITHSCORES')
+      for k = 1, #members, 2 do
+        found[#found + 1] = members[k]
+        fair_scores[members[k]] = { queue, tonumber(members[k + 1]) }
+      end
+    else
+      found = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most))
+    end
     local count, n = #found, #ids
     local is_all = count <= most
     if not is_all then
@@ -91,8 +102,8 @@ do
     until not source.id or not handled[source.id]
   end
 
-  local function open(lane, name)
-    local source = { lane = lane, name = name, key = READY_KEY .. lane, members = {}, at = 0, offset = 0 }
+  local function open(lane, name, fair_queue)
+    local source = { lane = lane, name = name, fair_queue = fair_queue, key = READY_KEY .. lane, members = {}, at = 0, offset = 0 }
     advance(source)
     return source
   end
@@ -101,7 +112,8 @@ do
   local function first_of(sources)
     local first
     for _, source in ipairs(sources) do
-      if source.id and (not first or source.score < first.score) then
+      -- In a fair queue, several may have the same place.
+      if source.id and (not first or source.score < first.score or (source.score == first.score and source.id < first.id)) then
         first = source
       end
     end
@@ -134,6 +146,9 @@ do
     lane_of_each[n], ids[n], limits[n] = source.lane, source.id, room and room[2] or false
     rates_of_each[n] = room and room[3] or false
     handled[source.id] = true
+    if source.fair_queue then
+      fair_scores[source.id] = { source.fair_queue, source.score }
+    end
   end
 
   -- Whether a kind is split off in a queue. One that is held back, or of which few may be leased, is from now on.
@@ -149,9 +164,10 @@ do
   -- Finds up to so many of the first jobs of a queue and its lanes that are asked for, in one order. Jobs of kinds that are split
   -- off are moved to their lanes on the way. Returns how many.
   local function find_in_order(queue, names, suffix, most)
-    local sources = { open(queue .. suffix, false) }
+    local fair_queue = fair_scores and fair.is(queue) and queue
+    local sources = { open(queue .. suffix, false, fair_queue) }
     for _, name in ipairs(names) do
-      sources[#sources + 1] = open(name .. suffix, name)
+      sources[#sources + 1] = open(name .. suffix, name, fair_queue)
     end
     local count = 0
     while count < most and moves < MOVES_MAX do
@@ -198,7 +214,7 @@ do
     if names then
       return find_in_order(queue, names, suffix, most)
     end
-    return find_in(queue .. suffix, most, given)
+    return find_in(queue .. suffix, most, given, fair_scores and fair.is(queue) and queue)
   end
 
   -- Takes in that so many jobs more of a queue and its lanes could have been handed out.
@@ -214,6 +230,7 @@ do
   -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
   local function find(queues, suspects, names_of)
     ids, parts = {}, {}
+    fair_scores = fair.is_used() and {} or nil
     if has_lanes then
       limits, rates_of_each, lane_of_each, handled, moves = {}, {}, {}, {}, 0
     end
@@ -443,6 +460,9 @@ do
           tell_of(id, job, run)
         end
         gone, length = gone + 1, length + #job - payload_at
+        if fair_scores and fair_scores[id] then
+          fair.leased(fair_scores[id][1], fair_scores[id][2])
+        end
         if has_limits and limits[n] then
           places.take(id, limits[n])
         end
@@ -581,6 +601,7 @@ do
     rates.start()
     unique.start()
     events.start()
+    fair.start()
     local names_of = read_lanes(lane_asks)
     queues = holds.without_held(queues)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
@@ -618,6 +639,7 @@ do
     local next_token = rates.finish()
     lanes.finish()
     unique.finish()
+    fair.finish()
     waiting.finish_and_wake()
     events.finish()
     tally.finish()

@@ -104,6 +104,7 @@ do
         tally.note_events(false)
         writes.remove(STARTING)
         groups.drop_all()
+        fair.drop_all()
         writes.remove(PREFIX .. 'rates')
         flows.drop_all()
         for _, id in ipairs(of_flows) do

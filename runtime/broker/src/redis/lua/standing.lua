@@ -16,7 +16,7 @@ do
   -- Makes a job ready that waits, or has it wait in its group's line. `was_blocked`: whether it waited for others of its flow.
   function standing.make_ready(id, run, priority, queue, kind, group, was_blocked)
     if not groups.hold_back(id, priority, queue, kind, run.expiries, group, was_blocked) then
-      waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
+      groups.put(id, priority, queue, kind, run.expiries, group)
       if was_blocked then
         events.add(EVENT_UNBLOCKED, id, queue, kind, group, 0)
       end

@@ -19,6 +19,9 @@ local pack_values, unpack_values = cmsgpack.pack, cmsgpack.unpack
 
 local min, max, floor, huge = math.min, math.max, math.floor, math.huge
 
+local PRIORITY_MAX = 255
+local PRIORITY_STEP = 2 ^ 45 -- between the scores of two priorities in a lane
+
 local FIXED_KEYS = 1
 
 local keys, asked, batch, now -- of the present call

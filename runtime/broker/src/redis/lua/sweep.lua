@@ -27,17 +27,24 @@ do
     return members
   end
 
-  -- Whether a job that is due is held back by its group.
-  local function hold_back(id, priority, lane)
+  -- Makes a job ready that is due, or has it wait in its group's line. Says whether it did.
+  local function let_in_line(id, priority, lane)
     local _, queue, _, _, kind, group = jobs.head(id)
-    return group and groups.hold_back(id, priority, queue, kind, waiting.is_of_suspects(lane) and 1 or 0, group)
+    local expiries = waiting.is_of_suspects(lane) and 1 or 0
+    if group and groups.hold_back(id, priority, queue, kind, expiries, group) then
+      return true
+    elseif queue and fair.is(queue) then
+      groups.put(id, priority, queue, kind, expiries, group)
+      return true
+    end
+    return false
   end
 
   local function promote()
     for _, member in ipairs(overdue(SCHEDULE)) do
       if #member > 27 then
         local id, priority, lane = sub(member, 1, 26), byte(member, 27), sub(member, 28)
-        if not (groups.are_used() and hold_back(id, priority, lane)) then
+        if not ((groups.are_used() or fair.is_used()) and let_in_line(id, priority, lane)) then
           waiting.put(id, priority, lane)
         end
       else
@@ -161,10 +168,10 @@ do
     lanes.start()
     tally.start()
     events.start()
+    groups.start()
     if not groups.are_used() then
       return 0
     end
-    groups.start()
     groups.heal()
     local let = groups.finish(most)
     waiting.finish_and_wake()
@@ -307,7 +314,8 @@ do
   -- daemons sweep all the time.
   local function idle_reply(kept_done, kept_dead, kept_of)
     local others = {
-      QUEUES, BLOCKED_KEY, PREFIX .. 'gates', PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
+      QUEUES, BLOCKED_KEY, PREFIX .. 'fair', PREFIX .. 'gates', PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked',
+      PREFIX .. 'rules',
       PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(), events.log_key(),
     }
     if reads.count(others) > 0 then
@@ -421,6 +429,8 @@ do
     events.sweep(most)
     places.heal()
     tally.correct(count_waiting())
+    fair.start()
+    fair.forget_idle()
     holds.sweep()
     if tally.may_have_starting() then
       tally.note_starting(call('ZCARD', STARTING) > 0)

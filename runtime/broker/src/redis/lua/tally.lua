@@ -1,7 +1,7 @@
 -- What is counted of a tenant, in a STRING at `tally`: how many jobs wait, how long their payloads are together, how long the
 -- longest one has been since nothing waited, how often a lane has come or gone, and as a sum whether there may be suspects (1),
 -- daemons that wait (2), holds (4), edges of flows that are to be settled (8), jobs that have to start within a time (16), rules
--- for groups, turns or lines (32), and whether somebody may want events (64).
+-- for groups, turns or lines (32), whether somebody may want events (64), and fair queues (128).
 
 local tally = {}
 
@@ -11,7 +11,7 @@ do
   local is_known, is_changed
   local was_there -- or may be of another type, which MGET doesn't tell
   local jobs_now, bytes_now, longest_now, lanes_now
-  local has_suspects, has_waiters, has_holds, has_settled, has_starting, has_groups, has_events
+  local has_suspects, has_waiters, has_holds, has_settled, has_starting, has_groups, has_events, has_fair
 
   function tally.start()
     is_known, is_changed = false, false
@@ -26,7 +26,7 @@ do
     end
     has_suspects, has_waiters, has_holds = flags % 2 >= 1, flags % 4 >= 2, flags % 8 >= 4
     has_settled, has_starting, has_groups = flags % 16 >= 8, flags % 32 >= 16, flags % 64 >= 32
-    has_events = flags % 128 >= 64
+    has_events, has_fair = flags % 128 >= 64, flags >= 128
     is_known, was_there = true, stored
   end
 
@@ -134,6 +134,21 @@ do
     end
   end
 
+  -- Whether there may be fair queues.
+  function tally.has_fair()
+    if not is_known then
+      read()
+    end
+    return has_fair
+  end
+
+  -- Says whether there are some.
+  function tally.note_fair(are_there)
+    if tally.has_fair() ~= are_there then
+      has_fair, is_changed = are_there, true
+    end
+  end
+
   -- Whether somebody may want events.
   function tally.may_have_events()
     if not is_known then
@@ -209,12 +224,12 @@ do
     if jobs_now == 0 then
       bytes_now, longest_now, has_suspects = 0, 0, false
     end
-    local has_any = has_waiters or has_holds or has_settled or has_starting or has_groups or has_events
+    local has_any = has_waiters or has_holds or has_settled or has_starting or has_groups or has_events or has_fair
     if jobs_now == 0 and lanes_now == 0 and not has_any then
       writes.remove(TALLY_KEY)
     else
       local flags = (has_suspects and 1 or 0) + (has_waiters and 2 or 0) + (has_holds and 4 or 0) + (has_settled and 8 or 0)
-        + (has_starting and 16 or 0) + (has_groups and 32 or 0) + (has_events and 64 or 0)
+        + (has_starting and 16 or 0) + (has_groups and 32 or 0) + (has_events and 64 or 0) + (has_fair and 128 or 0)
       writes.string(TALLY_KEY, pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, flags))
     end
   end

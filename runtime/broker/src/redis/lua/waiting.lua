@@ -1,14 +1,12 @@
 -- Jobs that wait: those that are ready, in lanes, and those that are scheduled.
 --
--- A lane is a ZSET at `ready:<lane>`: each score is made of the priority and a number in the order of becoming ready. The
+-- A lane is a ZSET at `ready:<lane>`: each score is made of the priority and a number in the order of becoming ready, or in a fair
+-- queue the job's place, which others may have as well. The
 -- number starts over when no lane holds a job any more, so a score stays below 2^53, up to which a double is exact, unless
 -- 2^45 jobs become ready without a pause. `queues` names the lanes that hold a job.
 --
 -- The members of the schedule carry what it takes to make a job ready, so that nothing else has to be read for it: id,
 -- priority in a byte, and the queue's lane. They begin with the id, so jobs that are due at the same time come in order of id.
-
-local PRIORITY_MAX = 255
-local PRIORITY_STEP = 2 ^ 45
 
 local waiting = {}
 
@@ -95,6 +93,25 @@ do
     last_lane = nil
   end
 
+  -- Puts a job of a fair queue into a lane, with its place there.
+  function waiting.put_fairly(at, id, priority, lane)
+    local members = members_for(lane)
+    local n = #members
+    members[n + 1], members[n + 2] = format('%d', (PRIORITY_MAX - priority) * PRIORITY_STEP + at), id
+    last_lane = nil
+  end
+
+  -- Has the numbers go on behind this one.
+  function waiting.raise(to)
+    if not base then
+      waiting.begin_at(call('GET', SEQUENCE))
+    end
+    if to > base then
+      base = to
+      writes.string(SEQUENCE, score(base))
+    end
+  end
+
   -- Puts a job into the schedule, to be ready in a lane after a delay.
   function waiting.schedule(id, priority, lane, delay)
     local due = now + delay
@@ -149,10 +166,14 @@ do
     end
   end
 
-  -- Gives another priority to a ready job, which keeps its place among those that have the same.
-  function waiting.rank(id, queue, kind, before, priority)
+  -- Gives another priority to a ready job, which keeps its place among those that have the same; in a fair queue it gets one as if it
+  -- came now.
+  function waiting.rank(id, queue, kind, before, priority, group)
     local lane, at = lane_of(id, queue, kind)
-    if lane then
+    if lane and fair.is(queue) then
+      local place = fair.next(queue, priority, group)
+      writes.pair('ZADD', READY_KEY .. lane, format('%d', (PRIORITY_MAX - priority) * PRIORITY_STEP + place), id)
+    elseif lane then
       writes.pair('ZADD', READY_KEY .. lane, format('%d', at + (before - priority) * PRIORITY_STEP), id)
     end
   end
