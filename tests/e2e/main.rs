@@ -1,5 +1,6 @@
 //! Real daemons, a real Redis, real components.
 
+mod breakers;
 mod cancel;
 mod capabilities;
 mod clock;
