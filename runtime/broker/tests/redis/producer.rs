@@ -21,8 +21,9 @@ use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep};
+use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
-use sandhog_core::group::GroupRule;
+use sandhog_core::group::{GroupRule, QueueRule};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, FlowJobName, GroupKey, Kind, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
@@ -189,10 +190,17 @@ fn grouped() -> NewJob {
     NewJob { queue, options: JobOptions { group, ..JobOptions::default() }, ..job() }
 }
 
+/// A job of a group of another queue, which is fair.
+fn shared() -> NewJob {
+    NewJob { queue: QueueName::parse("shared").expect("a valid name"), ..grouped() }
+}
+
 /// Lets so many jobs of each group of that queue be ready or leased at once.
 async fn let_run(operator: &Redis, tenant: &TenantId, turns: u16) {
     let rule = GroupRule::Concurrency(NonZeroU16::new(turns).expect("not zero"));
-    let rules = [(grouped().queue, rule.into())].into();
+    let weights = grouped().options.group.zip(Weight::new(3)).into_iter().collect();
+    let fair = QueueRule::Fair(FairRule::new(weights).expect("it is one"));
+    let rules = [(grouped().queue, rule.into()), (shared().queue, fair)].into();
     operator.set_group_rules(tenant, &rules).await.expect("the server is there");
 }
 
@@ -216,6 +224,7 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
     ];
     producer.store(tenant, &all).await;
     producer.store(tenant, &[NewJob { queue: awaited_queue(), ..job() }]).await;
+    producer.store(tenant, &[shared()]).await;
     let flow = flow();
     for _ in 0..2 {
         let stored = producer.store_flow(tenant, &flow, &QueueBounds::default()).await.expect("it may");
