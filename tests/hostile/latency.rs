@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use sandhog_guests::{self as guests, Guest, SCRATCH};
-use sandhog_tests::{Backend, BackgroundWeb, Fsync, Reply, authority};
+use sandhog_tests::{Backend, Fsync, Reply, authority};
 
 use crate::case::{Case, Promise};
 use crate::cases::endlessly;

@@ -807,6 +807,7 @@ impl World {
                 fuel: shape.fuel,
                 queue: QueueBounds::default(),
                 group_rules: shape.group_rules.clone(),
+                breakers: BTreeMap::new(),
                 keep_max: KeepMax::default(),
                 plugins: plugins.map(|plugin| plugin_terms(tenant, plugin, revision)).collect(),
             };

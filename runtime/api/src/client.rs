@@ -4,15 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
-use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::route::Route;
 use crate::socket::{SocketAddress, socket_path};
 use crate::{DeployEvent, DeployEvents, PluginStatuses, Problem, Reloaded, RollBack, route};
 
@@ -56,7 +57,7 @@ impl Client {
     /// # Errors
     /// If there is no daemon, or it refuses.
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
-        self.call(Method::POST, route::RELOAD, None::<&()>).await
+        self.call(route::RELOAD, None::<&()>).await
     }
 
     /// Puts an earlier revision of a plugin into force again.
@@ -64,7 +65,7 @@ impl Client {
     /// # Errors
     /// If there is no daemon, or it refuses.
     pub async fn roll_back(&self, ask: &RollBack) -> Result<DeployEvent, ClientError> {
-        self.call(Method::POST, route::ROLLBACK, Some(ask)).await
+        self.call(route::ROLLBACK, Some(ask)).await
     }
 
     /// Returns the status of all plugins.
@@ -72,7 +73,7 @@ impl Client {
     /// # Errors
     /// If there is no daemon, or it refuses.
     pub async fn plugins(&self) -> Result<PluginStatuses, ClientError> {
-        self.call(Method::GET, route::PLUGINS, None::<&()>).await
+        self.call(route::PLUGINS, None::<&()>).await
     }
 
     /// Returns the latest events of deploys.
@@ -80,16 +81,15 @@ impl Client {
     /// # Errors
     /// If there is no daemon, or it refuses.
     pub async fn deploy_events(&self) -> Result<DeployEvents, ClientError> {
-        self.call(Method::GET, route::DEPLOY_EVENTS, None::<&()>).await
+        self.call(route::DEPLOY_EVENTS, None::<&()>).await
     }
 
     async fn call<A: DeserializeOwned>(
         &self,
-        method: Method,
-        path: &str,
+        route: Route,
         body: Option<&impl Serialize>,
     ) -> Result<A, ClientError> {
-        let (status, answer) = match self.exchange(method, path, body).await {
+        let (status, answer) = match self.exchange(route, body).await {
             Ok(answer) => answer,
             Err(cause)
                 if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
@@ -111,16 +111,11 @@ impl Client {
         ClientError::Broken { path: self.socket.clone(), cause }
     }
 
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-    ) -> io::Result<(u16, Bytes)> {
+    async fn exchange(&self, route: Route, body: Option<&impl Serialize>) -> io::Result<(u16, Bytes)> {
         let address = SocketAddress::of(&self.socket)?;
         let stream = UnixStream::connect(address.path()).await?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+        let request = Request::builder().method(route.method).uri(route.path).header(HOST, "localhost");
         let request = request.header(ACCEPT, "application/json");
         let request = match body {
             Some(body) => {

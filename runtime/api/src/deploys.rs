@@ -141,6 +141,15 @@ pub struct DeployEvents {
     pub events: Vec<DeployEvent>,
 }
 
+/// Whether requests and jobs are served as they should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether they are.
+    pub ready: bool,
+    /// Reasons why they aren't; for people.
+    pub problems: Vec<String>,
+}
+
 /// Status of all plugins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginStatuses {

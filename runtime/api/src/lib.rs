@@ -3,18 +3,47 @@
 //! The daemon answers with these types, the command line prints them with `--json`, and programs written against either
 //! read them. So there is one shape of each, and it is in here. A [`Problem`] says why something wasn't done.
 
+mod act;
+mod asks;
 mod client;
 mod deploys;
+mod events;
+mod flows;
+mod groups;
+mod holds;
+mod jobs;
 mod problem;
 pub mod route;
+mod schedules;
 mod socket;
+mod tenants;
 mod time;
+mod usage;
 
+pub use act::{BulkDocument, DoneDocument, DonesDocument, WouldDocument};
+pub use asks::{BackfillAsk, BulkAsk, EditAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk};
 pub use client::{Client, ClientError};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,
-    ReloadOutcome, Reloaded, RollBack, SideStatus,
+    Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,
+};
+pub use events::{EventDocument, EventsDocument, GapDocument, PlaceDocument};
+pub use flows::{
+    ActedDocument, AfterDocument, FlowDocument, FlowJobDocument, NamedDocument, StoredFlowDocument,
+};
+pub use groups::{HeldDocument, HeldGroupsDocument, ReleasedDocument};
+pub use holds::{HoldDocument, HoldsDocument, PausedDocument, ResumedDocument};
+pub use jobs::{
+    AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, ContentsDocument,
+    CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
+    ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
 };
 pub use problem::{PROBLEM_JSON, Problem, Slug};
+pub use schedules::{
+    NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,
+    SchedulesDocument, TimeDocument, UnreadScheduleDocument,
+};
 pub use socket::{SocketAddress, socket_path};
-pub use time::Time;
+pub use tenants::{TenantDocument, TenantsDocument};
+pub use time::{Time, parse_time};
+pub use usage::{By as UsageBy, Report as UsageReport, Row as UsageRow, parse_day, show_day};

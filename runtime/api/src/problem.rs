@@ -63,6 +63,8 @@ slugs! {
     UnknownRoute = "unknown-route", 404, "there is nothing at this path";
     /// The path has no such method.
     MethodNotAllowed = "method-not-allowed", 405, "the path has no such method";
+    /// The caller has shown no token that is good for anything.
+    Unauthenticated = "unauthenticated", 401, "this takes a token";
     /// The caller may not do this.
     Forbidden = "forbidden", 403, "this isn't allowed";
     /// There is no such tenant, or it is not the caller's.
@@ -75,6 +77,14 @@ slugs! {
     UnknownBreaker = "unknown-breaker", 404, "there is no such breaker";
     /// There is no such plugin or revision, or its tenant is not the caller's.
     UnknownPlugin = "unknown-plugin", 404, "there is no such plugin or revision";
+    /// The request is for a name under which the daemon isn't reached.
+    UnknownHost = "unknown-host", 421, "the daemon isn't reached by this name";
+    /// The caller has made too many requests of late.
+    RateLimited = "rate-limited", 429, "there were too many requests";
+    /// A tenant's jobs that wait have reached their bounds.
+    QueueFull = "queue-full", 429, "no more jobs may wait";
+    /// Too much is being done at once.
+    Busy = "busy", 503, "too much is being done at once";
     /// The request may mean several things.
     Ambiguous = "ambiguous", 409, "several things may be meant";
     /// The request can't be fulfilled as things stand.

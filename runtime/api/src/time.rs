@@ -63,6 +63,26 @@ impl Visitor<'_> for TimeVisitor {
     }
 }
 
+/// Parses a time in RFC 3339, with its offset.
+///
+/// # Errors
+/// The text is none, or a time before 1970.
+pub fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
+    let at: jiff::Timestamp =
+        text.parse().map_err(|_| "it is a time in RFC 3339, such as 2026-11-24T18:00:00Z")?;
+    u64::try_from(at.as_millisecond()).map(Timestamp::from_millis).map_err(|_| "it is before 1970")
+}
+
+/// Formats a time in RFC 3339; `None` after the year 9999.
+pub(crate) fn at_of(at: Timestamp) -> Option<String> {
+    Time(at).rfc3339()
+}
+
+/// Formats a time for people.
+pub(crate) fn shown(at: Timestamp) -> String {
+    Time(at).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

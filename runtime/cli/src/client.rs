@@ -169,6 +169,11 @@ impl Client {
         jobs::list(&self.service, &self.caller, tenant, query).await
     }
 
+    /// See [`jobs::list_all`].
+    pub(crate) async fn list_all(&self, tenant: &TenantId, query: &Query) -> Result<Listed, Problem> {
+        jobs::list_all(&self.service, &self.caller, tenant, query).await
+    }
+
     /// See [`Bulk::begin`].
     pub(crate) async fn bulk(
         &self,

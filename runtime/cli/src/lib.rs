@@ -23,7 +23,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload,
-    schedule, tenant, usage,
+    schedule, serve, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -80,6 +80,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(daemon::Run),
+    Serve(serve::Serve),
     Dev(dev::Dev),
     Check(check::Check),
     Reload(reload::Reload),
@@ -105,11 +106,13 @@ enum Command {
     Plugins(plugins::Plugins),
     #[command(subcommand)]
     Tenant(tenant::Tenant),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Daemon", &["run", "dev", "check", "reload"]),
+    ("Daemon", &["run", "serve", "dev", "check", "reload"]),
     (
         "Jobs",
         &[
@@ -119,7 +122,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
-    ("Tenants", &["tenant"]),
+    ("Tenants", &["tenant", "token"]),
 ];
 
 /// Settings of the log that a command writes to standard error.
@@ -165,6 +168,7 @@ impl Cli {
     pub fn logging(&self) -> Logging {
         match &self.command {
             Command::Run(run) => run.logging(),
+            Command::Serve(serve) => serve.logging(),
             Command::Dev(dev) => dev.logging(),
             _ => Logging { filter: "warn".to_owned(), format: LogFormat::Pretty, by: LoggedBy::Command },
         }
@@ -187,6 +191,7 @@ impl Cli {
         let config = &self.global.config;
         match self.command {
             Command::Run(run) => run.execute(config).await,
+            Command::Serve(serve) => serve.execute(config).await,
             Command::Dev(dev) => dev.execute(&console).await,
             Command::Check(check) => check.execute(config, &console).await,
             Command::Reload(reload) => reload.execute(config, &console).await,
@@ -206,6 +211,7 @@ impl Cli {
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console).await,
+            Command::Token(token) => token.execute(&console),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::fields::{File, nearest};
 use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside};
 use super::units::{parse_rate, time};
-use super::{Plugin, Tenant, may_refer};
+use super::{Plugin, Tenant, http, may_refer};
 use sandhog_files::regular_file;
 
 /// Maximum number of runs at once; the address space has no room for more.
@@ -54,6 +54,9 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
     if engine.stack < STACK.0 {
         let problem = format!("{} is too little for any handler", engine.stack);
         file.note(file.problem("engine.stack", problem).rule(format!("at least {}", STACK.0)));
+    }
+    if let Some(http) = daemon.http.as_ref().filter(|_| !daemon.tenants.is_empty()) {
+        http::check_tenants(file, http, &daemon.tenants.keys().collect());
     }
     for (key, value) in daemon.limits.values() {
         if let Some(max) = key.max {
@@ -451,7 +454,7 @@ impl<'c> Plugins<'c> {
                 file.problem(&format!("secrets.{name}"), "it is not granted, so nothing can read it");
             file.note(problem.help(format!("add it under [grants]: secrets = [\"{name}\"]")));
         }
-        if self.outside.follow == Follow::BrokerAlone {
+        if !self.outside.follow.has_secrets() {
             return BTreeMap::new();
         }
         let of_tenant = self.daemon.tenants.get(&draft.tenant).map(|tenant| &tenant.secrets);

@@ -28,7 +28,7 @@ use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, Read, no_choice};
-use super::{Broker, Deploy, Engine, Lease, MissingGrants, breaker, deploy, plugin};
+use super::{Broker, Deploy, Engine, Http, Lease, MissingGrants, breaker, deploy, http, plugin};
 use crate::signer::Signer;
 use sandhog_files::regular_file;
 
@@ -42,6 +42,7 @@ pub(super) struct Daemon {
     pub(super) state: StateQuota,
     pub(super) grace: Duration,
     pub(super) deploy: Deploy,
+    pub(super) http: Option<Http>,
     pub(super) http_deny: Ranges,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
     /// Folder of plugin files, and whether the file names it.
@@ -153,6 +154,7 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         },
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
         deploy: fields.table("deploy", deploy::deploy),
+        http: fields.table("http", |fields| http::http(fields, outside)),
         http_deny: fields.table("grants", |fields| {
             fields.entry("http_deny").map(plugin::ranges).unwrap_or_default().into_iter().collect()
         }),

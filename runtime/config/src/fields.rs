@@ -227,6 +227,11 @@ impl<'f> Fields<'f> {
         join(&self.path, key)
     }
 
+    /// Whether a key is there, whether or not it was asked for.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Returns the value that is there for a key, not read yet.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<Entry<'f>> {
         self.asked.push(key);

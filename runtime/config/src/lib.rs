@@ -18,6 +18,7 @@ mod breaker;
 mod daemon;
 mod deploy;
 mod fields;
+mod http;
 mod own;
 mod plugin;
 mod problem;
@@ -33,11 +34,13 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandhog_core::access::Token;
 use sandhog_core::breaker::BreakerRule;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
@@ -48,7 +51,7 @@ use sandhog_core::group::QueueRule;
 use sandhog_core::id::{DownstreamName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
-use sandhog_core::rate::RateLimit;
+use sandhog_core::rate::{Rate, RateLimit};
 use sandhog_core::redis;
 use sandhog_core::retry::RetryPolicy;
 use sandhog_core::schedule::Schedule;
@@ -60,6 +63,7 @@ use reference::{Follow, Outside};
 
 pub use across::COMPONENT_MAX;
 pub use fields::nearest;
+pub use http::TOKENS_MAX;
 pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 pub use signer::{InvalidSigner, Signer};
@@ -81,6 +85,8 @@ pub struct Config {
     pub grace: Duration,
     /// Settings of deploys, and the folder that remembers them.
     pub deploy: Deploy,
+    /// Interface over the network. `None` if there is none.
+    pub http: Option<Http>,
     /// Addresses that no plugin's requests reach, whatever it is granted.
     pub http_deny: Ranges,
     /// Folder of the plugin files.
@@ -181,6 +187,42 @@ pub struct Deploy {
     pub keep: NonZeroUsize,
     /// Interval at which the files are checked for changes where the system doesn't report any.
     pub look_every: Duration,
+}
+
+/// Interface over the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port that are listened on.
+    pub listen: SocketAddr,
+    /// Whether the operator wants it open to others without TLS or tokens.
+    pub insecure: bool,
+    /// Names by which it is reached, in lower case, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Number of threads that serve requests, and nothing else.
+    pub threads: NonZeroUsize,
+    /// Maximum number of connections that are open at once; others wait.
+    pub connections: NonZeroU32,
+    /// Maximum size of a request's body, where jobs come in.
+    pub body: Bytes,
+    /// Limit on the requests of each token that has no other.
+    pub rate: Rate,
+    /// Certificate by which it is trusted. `None` if it is spoken to in plain text.
+    pub tls: Option<Tls>,
+    /// Tokens by which callers are known. If there are none, whoever reaches it may do everything.
+    pub tokens: Vec<Token>,
+    /// File from which the tokens were read. `None` if they stand in the daemon's file.
+    pub tokens_file: Option<PathBuf>,
+}
+
+/// Files of a certificate, all in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Path of the certificate, with those that lead to its authority.
+    pub certificate: PathBuf,
+    /// Path of the certificate's private key.
+    pub key: PathBuf,
+    /// Path of the certificates of authorities one of which has to have signed the client's. `None` if clients need none.
+    pub clients: Option<PathBuf>,
 }
 
 /// Tenant: a team with a share of its own.
@@ -359,6 +401,15 @@ pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone }, None)
 }
 
+/// Reads the configuration as [`load_for_broker`] does, for a process that serves the interface over the network and runs no
+/// jobs.
+///
+/// # Errors
+/// All that is wrong with the files, if the daemon's is among them.
+pub fn load_to_serve(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAndTokens }, None)
+}
+
 /// Returns the folder of deploys that a daemon's file names, whatever else is wrong with the file.
 ///
 /// # Errors
@@ -528,6 +579,7 @@ fn assemble(
         compile: daemon.compile,
         grace: daemon.grace,
         deploy: daemon.deploy,
+        http: daemon.http,
         http_deny: daemon.http_deny,
         plugins_folder: daemon.plugins.0,
         tenants,

@@ -9,7 +9,7 @@ use sandhog_core::redis::{self, Login};
 use super::Broker;
 use super::fields::{Entry, Fields, nearest};
 use super::problem::Shown;
-use super::reference::{Follow, Outside, Reference, text_or_reference};
+use super::reference::{Outside, Reference, text_or_reference};
 
 /// A tenant's own connection to the Redis server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,7 @@ fn fetched(entry: Entry<'_>, outside: Outside<'_>, form: Form) -> Option<Result<
     let (file, place) = (entry.file(), entry.path.clone());
     match Reference::read(entry)?.fetch(outside) {
         Ok(value) => Some(Ok(value.reveal().to_owned())),
-        Err(missing) if outside.follow == Follow::BrokerAlone => Some(Err(missing)),
+        Err(missing) if !outside.follow.has_secrets() => Some(Err(missing)),
         Err(missing) => {
             file.note(file.problem_shown(&place, Shown::KeyAlone, missing));
             None

@@ -326,7 +326,7 @@ fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, EnvValue)>
             }
             let value = match outside.follow {
                 Follow::All | Follow::Secrets => text_or_reference(entry, outside)?,
-                Follow::BrokerAlone => {
+                Follow::BrokerAndTokens | Follow::BrokerAlone => {
                     Reference::read(entry)?;
                     Secret::new(String::new())
                 }

@@ -36,8 +36,17 @@ pub(super) enum Follow {
     All,
     /// Secrets and samples.
     Secrets,
+    /// Only what it takes to reach the broker, and to know callers over the network.
+    BrokerAndTokens,
     /// Only what it takes to reach the broker.
     BrokerAlone,
+}
+
+impl Follow {
+    /// Whether secrets and samples are looked at.
+    pub(super) fn has_secrets(self) -> bool {
+        matches!(self, Self::All | Self::Secrets)
+    }
 }
 
 /// Maximum size of a secret's file.

@@ -9,6 +9,7 @@ use std::fs;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
+use sandhog_core::access::{Role, Scope};
 use sandhog_core::budget::Fuel;
 use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
@@ -1213,4 +1214,92 @@ fn plugins_and_what_they_call_have_breakers() {
     for part in ["from 1 to 100", "at most 10000", "A b", "stands here twice", "shorter than `open`"] {
         assert!(told.contains(part), "{part}: {told}");
     }
+}
+
+/// The SHA-256 of nothing.
+const HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[test]
+fn what_listens_for_others_has_tls_and_tokens_unless_it_is_told_otherwise() {
+    let tls = "[http.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let token = format!("[[http.tokens]]\nname = \"ci\"\nhash = \"{HASH}\"\nrole = \"admin\"\n");
+    let of = |listen: &str, rest: &str| {
+        let daemon = format!("[http]\nlisten = \"{listen}\"\n{rest}");
+        Site::with_plugin(&daemon, PLUGIN)
+    };
+    for right in ["127.0.0.1:7070", "[::1]:7070"] {
+        assert!(of(right, "").load().is_ok(), "{right}");
+    }
+    for (rest, lacks) in
+        [(String::new(), "neither TLS nor tokens"), (tls.to_owned(), "no tokens"), (token.clone(), "no TLS")]
+    {
+        let told = of("0.0.0.0:7070", &rest).told();
+        assert!(told.contains(&format!("there are {lacks}")), "{told}");
+        assert!(of("0.0.0.0:7070", &format!("insecure = true\n{rest}")).load().is_ok());
+    }
+    let both = of("[::]:7070", &format!("{tls}{token}")).load().expect("it is right");
+    let http = both.http.expect("there is one");
+    assert_eq!((http.tokens.len(), http.tokens[0].scope.clone()), (1, Scope::All));
+    assert!(http.tls.is_some_and(|tls| tls.certificate.ends_with("c.pem") && tls.clients.is_none()));
+    assert_eq!(Site::with_plugin("", PLUGIN).load().expect("it is right").http, None);
+}
+
+#[test]
+fn tokens_stand_in_the_daemons_file_or_in_one_of_their_own() {
+    let tokens = |table: &str| {
+        format!(
+            "[[{table}]]\nname = \"ci\"\nhash = \"{HASH}\"\nrole = \"produce\"\ntenants = [\"acme\"]\n\
+             expires = 2027-01-01T00:00:00Z\nrate = \"5/s\"\n"
+        )
+    };
+    let listen = "[http]\nlisten = \"127.0.0.1:7070\"\n";
+    let within = Site::with_plugin(&format!("{listen}{}", tokens("http.tokens")), PLUGIN);
+    let within = within.load().expect("it is right").http.expect("there is one");
+    let apart = Site::new(&[
+        ("sandhog.toml", &format!("{listen}tokens = \"tokens.toml\"\n")),
+        ("tokens.toml", &tokens("tokens")),
+        ("plugins.d/a.toml", PLUGIN),
+        ("plugins.d/a.wasm", ""),
+    ]);
+    let file = apart.path("tokens.toml");
+    let apart = apart.load().expect("it is right").http.expect("there is one");
+    assert_eq!(apart, Http { tokens_file: Some(file), ..within.clone() });
+    let [token] = &within.tokens[..] else { panic!("one token") };
+    let acme = TenantId::parse("acme").expect("valid");
+    assert_eq!((token.role, &token.scope), (Role::Produce, &Scope::Tenants([acme].into())));
+    assert!(token.expires.is_some() && token.rate.is_some_and(|rate| rate.burst() == NonZeroU32::MIN));
+}
+
+#[test]
+fn what_is_wrong_with_tokens_is_told_and_no_token_is_shown() {
+    let listen = "[http]\nlisten = \"127.0.0.1:7070\"\n";
+    let token = |text: &str| format!("{listen}[[http.tokens]]\n{text}\n");
+    for (text, problem) in [
+        ("name = \"a\"\nhash = \"shg_hunter2\"\nrole = \"admin\"", "it is not the hash of a token"),
+        ("name = \"a\"\nrole = \"admin\"", "http.tokens[0].hash: it is missing"),
+        (
+            &format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"observe\""),
+            "http.tokens[0].tenants: it is missing",
+        ),
+        (&format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admin\"\ntenants = []"), "it has no tenant"),
+        (&format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admn\""), "did you mean \"admin\"?"),
+        (
+            &format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admin\"\nexpires = \"soon\""),
+            "no point in time",
+        ),
+        (
+            &format!(
+                "name = \"a\"\nhash = \"{HASH}\"\nrole = \"admin\"\n[[http.tokens]]\nname = \"b\"\nhash = \"{HASH}\"\nrole = \"admin\""
+            ),
+            "another token has this hash",
+        ),
+    ] {
+        let told = told(&token(text), PLUGIN);
+        assert!(told.contains(problem) && !told.contains("hunter2"), "{problem}: {told}");
+    }
+    let daemon = format!(
+        "{listen}[[http.tokens]]\nname = \"a\"\nhash = \"{HASH}\"\nrole = \"observe\"\ntenants = [\"acne\"]\n[tenants.acme]\n"
+    );
+    assert!(told(&daemon, PLUGIN).contains("token \"a\": there is no tenant `acne`"));
+    assert!(told("[http]\ninsecure = true\n", PLUGIN).contains("http.listen: it is missing"));
 }

@@ -1,9 +1,11 @@
 //! Types that single TOML values are read as.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sandhog_core::access::Role;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Private, Range};
 use sandhog_core::group::OnDead;
@@ -126,6 +128,22 @@ impl Read for Address {
         let refuse =
             || refusal("it is not the address of a node", "host and port, such as \"10.0.0.1:6379\"");
         Self::parse(&String::read(value)?).ok_or_else(refuse)
+    }
+}
+
+impl Read for SocketAddr {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        const RULE: &str = "an address and a port, such as \"127.0.0.1:7070\" or \"[::]:7070\"";
+        let text = String::read(value)?;
+        text.parse().map_err(|_| refusal(format!("\"{text}\" is not an address with a port"), RULE))
+    }
+}
+
+impl Read for Role {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let text = String::read(value)?;
+        let names = Self::ALL.map(Self::slug);
+        Self::from_slug(&text).ok_or_else(|| no_choice(&found(value), &text, &names))
     }
 }
 

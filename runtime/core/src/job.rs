@@ -461,6 +461,18 @@ impl JobRecord {
         }
     }
 
+    /// Returns the time by which the job has to start for the first time. `None` if it needn't.
+    #[must_use]
+    pub fn start_by(&self) -> Option<Timestamp> {
+        self.options.start_within.map(|within| self.enqueued_at.after(within))
+    }
+
+    /// Returns the time by which all its attempts have to be over. `None` if it has no deadline.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.options.deadline.map(|deadline| self.enqueued_at.after(deadline))
+    }
+
     /// Returns the record with payload and output left empty.
     #[must_use]
     pub fn without_payloads(self) -> Self {

@@ -12,6 +12,7 @@
 //!                              transition
 //! ```
 
+pub mod access;
 pub mod account;
 pub mod admit;
 pub mod attempt;

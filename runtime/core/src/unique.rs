@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use crate::id::{Kind, UniqueKey};
 use crate::job::State;
 use crate::time::Timestamp;
 
@@ -202,6 +203,13 @@ impl Clash {
 pub fn moved_along(start_by: Timestamp, before: Timestamp, due: Timestamp) -> Timestamp {
     let moved = start_by.as_millis().saturating_add(due.as_millis()).saturating_sub(before.as_millis());
     Timestamp::from_millis(moved)
+}
+
+/// Returns a stored key as its producer named it, without the kind in front of it; or the digest of a long one.
+#[must_use]
+pub fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
+    let bare = || key.as_str().strip_prefix(kind.as_str())?.strip_prefix('/');
+    bare().unwrap_or(key.as_str())
 }
 
 #[cfg(test)]

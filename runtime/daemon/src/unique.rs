@@ -6,6 +6,7 @@
 
 use data_encoding::HEXLOWER;
 use sandhog_core::id::{Kind, UniqueKey};
+pub use sandhog_core::unique::shown;
 use sha2::{Digest, Sha256};
 
 /// Returns the key under which a store holds a kind's key. One that would be too long for a store is replaced by its digest.
@@ -15,13 +16,6 @@ pub fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
         let digest = HEXLOWER.encode(&Sha256::digest(key.as_str()));
         UniqueKey::parse(&format!("{kind}/sha256:{digest}")).expect("a kind and a digest are short enough")
     })
-}
-
-/// Returns the key as its producer named it, or the digest of a long one.
-#[must_use]
-pub fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
-    let bare = || key.as_str().strip_prefix(kind.as_str())?.strip_prefix('/');
-    bare().unwrap_or(key.as_str())
 }
 
 #[cfg(test)]

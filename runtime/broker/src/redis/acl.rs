@@ -83,7 +83,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 37] = [
+const PRODUCER_READS_FROM: [&str; 38] = [
     "after:*",
     "blocked",
     "breakers",

@@ -532,7 +532,7 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
     let is_its = |hold: &Hold| hold.scope.kind.as_ref().is_none_or(|own| own.as_str().as_bytes() == kind);
     let at = Timestamp::from_millis(count(&now)?);
     let no_fuel = || unexpected("spent fuel is no number");
-    let spent = fuel_spent(Value::Array(vec![now.clone(), of_minute, of_day]))?.ok_or_else(no_fuel)?;
+    let spent = fuel_spent(Value::Array(vec![now, of_minute, of_day]))?.ok_or_else(no_fuel)?;
     let mut limits = Vec::new();
     for pair in array(under_limits)?.chunks_exact(2) {
         let [Value::BulkString(name), leased] = pair else { return Err(unexpected("a limit has no name")) };

@@ -63,6 +63,7 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
         line: Some(*line),
         id: id.to_string(),
         answer: *answer,
+        problem: None,
     });
     if sent.is_ok() || call.console.format == Format::Json {
         let mut document = call.document(documents.collect());

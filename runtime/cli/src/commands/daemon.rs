@@ -104,7 +104,16 @@ async fn serve_on(
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // The deploy tasks end when this is dropped.
+    let handle = started.handle.clone();
     let _deploys = deploys(broker, started, hangups)?;
+    let server = match &config.http {
+        None => None,
+        Some(http) => {
+            let started =
+                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker)).await;
+            Some(started.map_err(|error| Failure::new(error.to_string()))?)
+        }
+    };
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
     let shutdown = Shutdown::default();
@@ -113,11 +122,17 @@ async fn serve_on(
         ended = &mut running => return ended.map(|()| Exit::Ok).map_err(of_app),
         name = signals.next() => {
             tracing::info!(signal = name, grace = ?config.grace, "draining");
+            server.iter().for_each(http::Server::drain);
             shutdown.drain();
         }
     }
     tokio::select! {
-        ended = running => ended.map(|()| Exit::Ok).map_err(of_app),
+        ended = running => {
+            if let Some(server) = server {
+                server.stop().await;
+            }
+            ended.map(|()| Exit::Ok).map_err(of_app)
+        }
         name = signals.next_after_echoes() => {
             let message = format!("stopped at once by a second signal ({name})");
             Err(Failure::new(message).help("what was held is run again when its leases have run out"))
@@ -201,13 +216,13 @@ fn of_app(error: app::Error) -> Failure {
 const ECHOES: Duration = Duration::from_secs(1);
 
 /// The signals that end a daemon.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
@@ -220,7 +235,7 @@ impl Signals {
         self.next().await
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

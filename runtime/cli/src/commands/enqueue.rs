@@ -438,7 +438,8 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
         }
         _ => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
     }
-    let document = call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer }]);
+    let document =
+        call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer, problem: None }]);
     let Some(deadline) = call.deadline else {
         console.show(&document, || id.to_string())?;
         return Ok(Exit::Ok);

@@ -12,7 +12,7 @@ use sandhog_core::job::{JobRecord, State};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::Route;
-use sandhog_daemon::service::flows::Found;
+use sandhog_daemon::service::flows::{Found, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 
 use crate::client::Client;
@@ -20,7 +20,7 @@ use crate::commands::flow_file::{self, Routed};
 use crate::commands::wait::{Deadline, Waiting, wait_for_all};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::flow::{self as render, FlowDocument, StoredFlowDocument};
+use crate::output::flow::{self as render, StoredFlowDocument};
 
 /// Run jobs that wait for others; show, cancel or redrive all of them
 #[derive(Debug, Subcommand)]
@@ -215,7 +215,7 @@ impl Show {
             exit = await_all(client, &found.tenant, &ids, deadline, console).await?;
             found = self.which.find(client).await?;
         }
-        let document = FlowDocument::new(&found.tenant, found.id, &found.view);
+        let document = render::document(&found.tenant, found.id, &found.view);
         console.show(&document, || render::tree(found.id, &found.view, console.paint()))?;
         Ok(exit)
     }
@@ -230,7 +230,7 @@ impl Which {
     async fn act(&self, action: JobAction, client: &Client, console: &Console) -> Result<Exit, Failure> {
         let found = self.find(client).await?;
         // Those that come after others are cancelled first, and redriven last.
-        let mut jobs: Vec<&FlowJobView> = render::in_order(&found.view);
+        let mut jobs: Vec<&FlowJobView> = in_order(&found.view);
         if action == JobAction::Cancel {
             jobs.reverse();
         }
@@ -259,8 +259,8 @@ impl Which {
             exit = exit.and(Exit::Failed);
             console.complain(&format!("job `{}` ({}): {refused}", view.name, view.job.id));
         }
-        let document = render::ActedDocument::new(&found.tenant, found.id, action, &done);
-        console.show(&document, || document.told())?;
+        let document = render::acted(&found.tenant, found.id, action, &done);
+        console.show(&document, || render::told(&document))?;
         Ok(exit)
     }
 }

@@ -10,7 +10,7 @@ use sandhog_daemon::clock::Clock;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::groups::{self as render, HeldDocument, ReleasedDocument};
+use crate::output::groups::{self as render, HeldDocument, HeldGroupsDocument, ReleasedDocument};
 
 /// List groups of jobs that a dead job holds, or let them go on
 #[derive(Debug, Args)]
@@ -54,10 +54,14 @@ async fn list(tenant: Option<&TenantId>, config: &Path, console: &Console) -> Re
     let mut held = Vec::new();
     for tenant in client.tenants(tenant)? {
         let of_tenant = client.held_groups(&tenant).await?;
-        held.extend(of_tenant.into_iter().map(|group| HeldDocument::new(&tenant, &group)));
+        held.extend(
+            of_tenant
+                .into_iter()
+                .map(|held| HeldDocument::new(&tenant, &held.queue, &held.group, held.job, held.since)),
+        );
     }
-    console
-        .show(&render::document(&held), || render::table(&held, Clock::system().now(), console.paint()))?;
+    let document = HeldGroupsDocument { groups: held };
+    console.show(&document, || render::table(&document.groups, Clock::system().now(), console.paint()))?;
     Ok(Exit::Ok)
 }
 

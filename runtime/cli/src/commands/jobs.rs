@@ -1,6 +1,5 @@
 //! `sandhog jobs`: lists jobs, and counts them by state.
 
-use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,8 +116,14 @@ impl Jobs {
                 jobs.into_iter()
                     .map(|(job, waits)| JobDocument::new(job, None, payloads).waiting_for(&waits)),
             );
-            document.unread.extend(unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread)));
-            document.tenants.push(CountsDocument::new(tenant, counts, next.map(show_cursor)));
+            document.unread.extend(
+                unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread.id, unread.problem)),
+            );
+            document.tenants.push(CountsDocument::new(
+                tenant,
+                counts.iter().collect(),
+                next.map(show_cursor),
+            ));
         }
         document
     }
@@ -167,21 +172,9 @@ impl Jobs {
             payloads: self.payloads,
             ..Query::of(state, self.limit)
         };
-        if let Some(state) = self.which.state {
-            return Ok(client.list(tenant, query(state)).await?);
+        match self.which.state {
+            Some(state) => Ok(client.list(tenant, query(state)).await?),
+            None => Ok(client.list_all(tenant, &query(State::Ready)).await?),
         }
-        let mut all = Listed::default();
-        for state in State::ALL {
-            let listed = client.list(tenant, query(state)).await?;
-            all.is_cut |= listed.is_cut;
-            all.jobs.extend(listed.jobs);
-            all.unread.extend(listed.unread);
-        }
-        // A job that changed its state in between may be listed twice; the one found last counts.
-        all.jobs.reverse();
-        all.jobs.sort_by_key(|job| Reverse(job.id));
-        all.jobs.dedup_by_key(|job| job.id);
-        all.jobs.truncate(self.limit as usize);
-        Ok(all)
     }
 }

@@ -263,7 +263,7 @@ impl List {
             let (now, found) = client.schedules(&tenant).await?;
             all.extend(found.into_iter().map(|found| render::Listed { tenant: tenant.clone(), now, found }));
         }
-        let document = render::SchedulesDocument::new(&all);
+        let document = render::document(&all);
         console.show(&document, || render::table_of(&all, console.paint()))?;
         Ok(Exit::Ok)
     }

@@ -151,7 +151,7 @@ async fn list(config: &Path, console: &Console) -> Result<Exit, Failure> {
     let mut documents = Vec::new();
     for tenant in tenants {
         let counts = client.broker.counts(&tenant).await;
-        documents.push(render::TenantDocument::new(&client.config, &tenant, counts));
+        documents.push(render::document(&client.config, &tenant, counts));
     }
     let text = render::tenants(&documents, console.paint());
     console.show(&render::TenantsDocument { tenants: documents }, || text)?;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use jiff::ToSpan;
-use jiff::civil::{Date, date};
+use sandhog_api::{parse_day, show_day};
 use sandhog_core::account::Day;
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_daemon::broker::Access;
@@ -35,7 +35,7 @@ pub(crate) struct Usage {
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     days: u32,
     /// A line for each of these; what isn't named is summed
-    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "day,tenant,plugin")]
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "day,tenant,plugin", value_parser = bys())]
     by: Vec<By>,
     /// For whom
     #[arg(long, value_name = "FORMAT", default_value = "table")]
@@ -58,19 +58,9 @@ Examples:
   sandhog usage --days 7 --by day
   sandhog usage --from 2026-11-01 --to 2026-11-30 --by tenant,plugin --format csv";
 
-const FIRST_DAY: Date = date(1970, 1, 1);
-
-fn parse_day(text: &str) -> Result<Day, String> {
-    let refuse = || "a day is written as 2026-11-24, from 1970-01-01 on".to_owned();
-    let day: Date = text.parse().map_err(|_| refuse())?;
-    let days = (day - FIRST_DAY).get_days();
-    u32::try_from(days).map(Day).map_err(|_| refuse())
-}
-
-/// Returns a day as [`parse_day`] reads it.
-fn show_day(day: Day) -> String {
-    let shown = i32::try_from(day.0).ok().and_then(|days| FIRST_DAY.checked_add(days.days()).ok());
-    shown.map_or_else(|| "after the end of time".to_owned(), |day| day.to_string())
+fn bys() -> impl TypedValueParser<Value = By> {
+    let slugs = PossibleValuesParser::new(By::ALL.map(By::slug));
+    slugs.map(|slug| By::from_slug(&slug).expect("only slugs are possible"))
 }
 
 impl Usage {

@@ -2,175 +2,40 @@
 
 use std::collections::{HashMap, HashSet};
 
+pub use sandhog_api::{ActedDocument, FlowDocument, StoredFlowDocument};
 use sandhog_broker::{Changed, FlowView, JobAction};
-use sandhog_core::flow::{Flow, FlowJobView, OnFailure, Parent};
+use sandhog_core::flow::{FlowJobView, OnFailure, Parent};
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_core::text;
-use serde::Serialize;
 
-use super::job::{JobDocument, Payloads, standing};
+use super::job::standing;
 use super::{Paint, of};
 
-/// JSON document of a flow that was stored.
-#[derive(Debug, Serialize)]
-pub struct StoredFlowDocument {
-    /// The flow's id: that of its first job.
-    pub flow: String,
-    /// The tenant that it belongs to.
-    pub tenant: String,
-    /// Its jobs, in the order of the file.
-    pub jobs: Vec<NamedDocument>,
-}
-
-/// JSON document of the name and id of a job of a flow.
-#[derive(Debug, Serialize)]
-pub struct NamedDocument {
-    /// The job's name in the flow.
-    pub name: String,
-    /// The job's id.
-    pub id: String,
-}
-
-/// JSON document of a flow.
-#[derive(Debug, Serialize)]
-pub struct FlowDocument {
-    /// The flow's id: that of its first job.
-    pub flow: String,
-    /// The tenant that it belongs to.
-    pub tenant: String,
-    /// Its jobs that are still kept, in the order in which the flow was given.
-    pub jobs: Vec<FlowJobDocument>,
-    /// Ids of its jobs that are stored but can't be read.
-    pub unread: Vec<String>,
-}
-
-/// JSON document of a job of a flow.
-#[derive(Debug, Serialize)]
-pub struct FlowJobDocument {
-    /// The job's name in the flow.
-    pub name: String,
-    /// The jobs that it comes after.
-    pub after: Vec<AfterDocument>,
-    /// The job, without payload and output.
-    #[serde(flatten)]
-    pub job: JobDocument,
-}
-
-/// JSON document of an edge.
-#[derive(Debug, Serialize)]
-pub struct AfterDocument {
-    /// The name of the job that comes first.
-    pub job: String,
-    /// The id of that job.
-    pub id: String,
-    /// `fail`, `ignore` or `hold`.
-    pub on_failure: &'static str,
-}
-
-/// JSON document of an action on the jobs of a flow.
-#[derive(Debug, Serialize)]
-pub struct ActedDocument {
-    /// The flow's id.
-    pub flow: String,
-    /// The tenant that it belongs to.
-    pub tenant: String,
-    /// `cancelled` or `redriven`.
-    pub done: &'static str,
-    /// The jobs to which it was done; those that run end as soon as their daemon has stopped them.
-    pub jobs: Vec<NamedDocument>,
-}
-
-impl NamedDocument {
-    fn new(name: &impl ToString, id: JobId) -> Self {
-        Self { name: name.to_string(), id: id.to_string() }
-    }
-}
-
-impl StoredFlowDocument {
-    /// Creates the document of a flow that a tenant has stored.
-    #[must_use]
-    pub fn new(tenant: &TenantId, flow: &Flow) -> Self {
-        let jobs = flow.nodes().iter().map(|node| NamedDocument::new(&node.name, node.job.id));
-        Self { flow: flow.id().to_string(), tenant: tenant.to_string(), jobs: jobs.collect() }
-    }
-}
-
-impl FlowDocument {
-    /// Creates the document of a flow.
-    #[must_use]
-    pub fn new(tenant: &TenantId, flow: JobId, view: &FlowView) -> Self {
-        let job = |FlowJobView { name, parents, job }: &FlowJobView| FlowJobDocument {
-            name: name.to_string(),
-            after: parents.iter().map(AfterDocument::new).collect(),
-            job: JobDocument::new(job.clone(), None, Payloads::Left),
-        };
-        Self {
-            flow: flow.to_string(),
-            tenant: tenant.to_string(),
-            jobs: view.jobs.iter().map(job).collect(),
-            unread: view.unread.iter().map(|unread| unread.id.to_string()).collect(),
-        }
-    }
-}
-
-impl AfterDocument {
-    fn new(Parent { id, name, on_failure }: &Parent) -> Self {
-        Self { job: name.to_string(), id: id.to_string(), on_failure: on_failure.slug() }
-    }
-}
-
-impl ActedDocument {
-    /// Creates the document of an action, with the jobs to which it was done.
-    #[must_use]
-    pub fn new(
-        tenant: &TenantId,
-        flow: JobId,
-        action: JobAction,
-        answers: &[(&FlowJobView, Changed)],
-    ) -> Self {
-        let done =
-            answers.iter().filter(|(_, changed)| matches!(changed, Changed::Done | Changed::Requested));
-        Self {
-            flow: flow.to_string(),
-            tenant: tenant.to_string(),
-            done: if action == JobAction::Cancel { "cancelled" } else { "redriven" },
-            jobs: done.map(|(view, _)| NamedDocument::new(&view.name, view.job.id)).collect(),
-        }
-    }
-
-    /// Renders the document for people.
-    #[must_use]
-    pub fn told(&self) -> String {
-        format!("{} {}", of(self.jobs.len() as u64, "job"), self.done)
-    }
-}
-
-/// Returns the jobs of a flow, each after those that it comes after.
+/// Creates the document of a flow.
 #[must_use]
-pub fn in_order(view: &FlowView) -> Vec<&FlowJobView> {
-    let kept: HashMap<JobId, usize> =
-        view.jobs.iter().enumerate().map(|(n, view)| (view.job.id, n)).collect();
-    let mut dependants = vec![Vec::new(); view.jobs.len()];
-    let mut open = vec![0; view.jobs.len()];
-    for (n, FlowJobView { parents, .. }) in view.jobs.iter().enumerate() {
-        for parent in parents.iter().filter_map(|parent| kept.get(&parent.id)) {
-            dependants[*parent].push(n);
-            open[n] += 1;
-        }
-    }
-    let mut order: Vec<usize> = (0..open.len()).filter(|n| open[*n] == 0).collect();
-    let mut next = 0;
-    while let Some(&n) = order.get(next) {
-        for &dependant in &dependants[n] {
-            open[dependant] -= 1;
-            if open[dependant] == 0 {
-                order.push(dependant);
-            }
-        }
-        next += 1;
-    }
-    order.into_iter().map(|n| &view.jobs[n]).collect()
+pub fn document(tenant: &TenantId, flow: JobId, view: &FlowView) -> FlowDocument {
+    FlowDocument::new(tenant, flow, &view.jobs, view.unread.iter().map(|unread| unread.id))
+}
+
+/// Creates the document of an action on the jobs of a flow.
+#[must_use]
+pub fn acted(
+    tenant: &TenantId,
+    flow: JobId,
+    action: JobAction,
+    answers: &[(&FlowJobView, Changed)],
+) -> ActedDocument {
+    let was_done = |changed: &Changed| matches!(changed, Changed::Done | Changed::Requested);
+    let done = answers.iter().filter(|(_, changed)| was_done(changed)).map(|(view, _)| *view);
+    let word = if action == JobAction::Cancel { "cancelled" } else { "redriven" };
+    ActedDocument::new(tenant, flow, word, done)
+}
+
+/// Renders what was done to the jobs of a flow.
+#[must_use]
+pub fn told(acted: &ActedDocument) -> String {
+    format!("{} {}", of(acted.jobs.len() as u64, "job"), acted.done)
 }
 
 /// Maximum number of levels by which the tree is indented; what lies deeper is shown at that level.

@@ -1,20 +1,17 @@
 //! Output of schedules. Times are shown by the clock of the schedule's zone, with its offset.
 
 use comfy_table::Cell;
-use sandhog_api::Time;
+pub(crate) use sandhog_api::{NEXT_SHOWN, NextDocument, ScheduleDocument, SchedulesDocument};
+use sandhog_api::{ScheduleChangedDocument, Time, UnreadScheduleDocument};
 use sandhog_core::id::{JobId, ScheduleName, TenantId};
-use sandhog_core::schedule::{Base, Cron, LAST_KEPT, Past, Record, RunCounts, Source, Zone};
+use sandhog_core::schedule::{Base, Cron, Past, Record, Source, Zone};
 use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::service::schedules::Found;
-use serde::Serialize;
 
 use super::console::Console;
 use super::{Column, Paint, pairs, table};
 use crate::exit::{Exit, Failure};
-
-/// Number of the next times that are shown with a schedule.
-const NEXT_SHOWN: usize = LAST_KEPT;
 
 /// Schedule of a list.
 pub(crate) struct Listed {
@@ -24,177 +21,20 @@ pub(crate) struct Listed {
     pub(crate) found: Found,
 }
 
-/// JSON document of a list of schedules.
-#[derive(Debug, Serialize)]
-pub(crate) struct SchedulesDocument {
-    schedules: Vec<ScheduleDocument>,
-    unread: Vec<UnreadDocument>,
-}
-
-/// JSON document of a schedule that can't be read.
-#[derive(Debug, Serialize)]
-struct UnreadDocument {
-    tenant: String,
-    schedule: String,
-    problem: String,
-}
-
-/// JSON document of a schedule.
-#[derive(Debug, Serialize)]
-pub(crate) struct ScheduleDocument {
-    tenant: String,
-    schedule: String,
-    /// The plugin in whose file it is; null if a command has added it.
-    plugin: Option<String>,
-    cron: Vec<String>,
-    every_ms: Option<u64>,
-    phase_ms: Option<u64>,
-    exclude: Vec<String>,
-    timezone: String,
-    kind: String,
-    queue: String,
-    overlap: &'static str,
-    paused: Option<PauseDocument>,
-    fired: u64,
-    by_hand: u64,
-    missed: u64,
-    skipped: u64,
-    waiting: u64,
-    last: Vec<PastDocument>,
-    next: Vec<TimeDocument>,
-}
-
-/// JSON document of a pause.
-#[derive(Debug, Serialize)]
-struct PauseDocument {
-    /// Name of the person who has paused it; null if its definition says so.
-    by: Option<String>,
-    since: Option<Time>,
-    note: String,
-}
-
-/// JSON document of what became of a nominal time.
-#[derive(Debug, Serialize)]
-struct PastDocument {
-    nominal: Time,
-    at: Time,
-    job: Option<String>,
-    remark: String,
-}
-
-/// JSON document of a time.
-#[derive(Debug, Serialize)]
-struct TimeDocument {
-    nominal: Time,
-    effective: Time,
-    /// The nominal time by the clock of the zone, with its offset.
-    local: String,
-}
-
-/// JSON document of the next times.
-#[derive(Debug, Serialize)]
-pub(crate) struct NextDocument {
-    timezone: String,
-    next: Vec<TimeDocument>,
-}
-
-/// JSON document of a change of a schedule.
-#[derive(Debug, Serialize)]
-struct DoneDocument<'d> {
-    tenant: &'d str,
-    schedule: &'d str,
-    done: &'d str,
-    jobs: Vec<String>,
-}
-
-impl SchedulesDocument {
-    pub(crate) fn new(all: &[Listed]) -> Self {
-        let (mut schedules, mut unread) = (Vec::new(), Vec::new());
-        for Listed { tenant, now, found } in all {
-            match &found.record {
-                Ok(record) => schedules.push(ScheduleDocument::new(tenant, record, *now)),
-                Err(problem) => unread.push(UnreadDocument {
-                    tenant: tenant.to_string(),
-                    schedule: found.name.to_string(),
-                    problem: problem.clone(),
-                }),
-            }
-        }
-        Self { schedules, unread }
-    }
-}
-
-impl ScheduleDocument {
-    pub(crate) fn new(tenant: &TenantId, record: &Record, now: Timestamp) -> Self {
-        let Record { schedule, progress } = record;
-        let texts = |crons: &[Cron]| crons.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (cron, every) = match schedule.times.base() {
-            Base::Cron(crons) => (texts(crons), None),
-            Base::Every { period, phase } => (Vec::new(), Some((millis(*period), millis(*phase)))),
-        };
-        let by_command = progress.pause.as_ref().map(|pause| PauseDocument {
-            by: pause.by.clone(),
-            since: Some(pause.since.into()),
-            note: pause.note.clone(),
-        });
-        let by_definition =
-            schedule.paused.then(|| PauseDocument { by: None, since: None, note: String::new() });
-        let RunCounts { fired, by_hand, missed, skipped } = progress.counts;
-        Self {
-            tenant: tenant.to_string(),
-            schedule: schedule.name.to_string(),
-            plugin: match &schedule.source {
-                Source::Plugin(plugin) => Some(plugin.to_string()),
-                Source::Command => None,
-            },
-            cron,
-            every_ms: every.map(|(period, _)| period),
-            phase_ms: every.map(|(_, phase)| phase),
-            exclude: texts(schedule.times.exclude()),
-            timezone: schedule.times.zone().name().to_owned(),
-            kind: schedule.job.kind.to_string(),
-            queue: schedule.job.queue.to_string(),
-            overlap: schedule.overlap.slug(),
-            paused: by_command.or(by_definition),
-            fired,
-            by_hand,
-            missed,
-            skipped,
-            waiting: progress.waiting.len() as u64,
-            last: progress.last.iter().map(PastDocument::new).collect(),
-            next: times(schedule.times.zone(), &record.next(now, NEXT_SHOWN)),
+/// Creates the document of these schedules.
+pub(crate) fn document(all: &[Listed]) -> SchedulesDocument {
+    let (mut schedules, mut unread) = (Vec::new(), Vec::new());
+    for Listed { tenant, now, found } in all {
+        match &found.record {
+            Ok(record) => schedules.push(ScheduleDocument::new(tenant, record, *now)),
+            Err(problem) => unread.push(UnreadScheduleDocument {
+                tenant: tenant.to_string(),
+                schedule: found.name.to_string(),
+                problem: problem.clone(),
+            }),
         }
     }
-}
-
-impl PastDocument {
-    fn new(Past { nominal, at, what }: &Past) -> Self {
-        Self {
-            nominal: (*nominal).into(),
-            at: (*at).into(),
-            job: what.job().map(|job| job.to_string()),
-            remark: what.remark(),
-        }
-    }
-}
-
-impl NextDocument {
-    pub(crate) fn new(zone: &Zone, next: &[(Timestamp, Timestamp)]) -> Self {
-        Self { timezone: zone.name().to_owned(), next: times(zone, next) }
-    }
-}
-
-fn times(zone: &Zone, next: &[(Timestamp, Timestamp)]) -> Vec<TimeDocument> {
-    let one = |(nominal, effective): &(Timestamp, Timestamp)| TimeDocument {
-        nominal: (*nominal).into(),
-        effective: (*effective).into(),
-        local: zone.show(*nominal),
-    };
-    next.iter().map(one).collect()
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    sandhog_core::time::millis(duration)
+    SchedulesDocument { schedules, unread }
 }
 
 /// Renders a list of schedules as a table.
@@ -359,8 +199,12 @@ pub(crate) fn tell(
     jobs: &[JobId],
 ) -> Result<Exit, Failure> {
     let ids = || jobs.iter().map(ToString::to_string);
-    let document =
-        DoneDocument { tenant: tenant.as_str(), schedule: schedule.as_str(), done, jobs: ids().collect() };
+    let document = ScheduleChangedDocument {
+        tenant: tenant.to_string(),
+        schedule: schedule.to_string(),
+        done: done.to_owned(),
+        jobs: ids().collect(),
+    };
     console.show(&document, || match jobs.is_empty() {
         true => format!("{schedule} {done}"),
         false => ids().collect::<Vec<_>>().join("\n"),

@@ -1,137 +1,14 @@
 //! Output of usage: what tenants have spent.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use comfy_table::{Attribute, Cell};
-use sandhog_core::account::{Account, RunEnd};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use sandhog_core::account::RunEnd;
+
+pub use sandhog_api::{UsageBy as By, UsageReport as Report, UsageRow as Row};
 
 use super::{Column, Paint, bytes, count, duration};
 use crate::exit::Failure;
-
-/// Property by which rows of usage are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum By {
-    /// The day, in UTC.
-    Day,
-    /// The tenant.
-    Tenant,
-    /// The plugin, with its tenant.
-    Plugin,
-}
-
-/// A row of usage. The parts by which rows aren't told apart are `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The day on which the runs were settled.
-    pub day: Option<String>,
-    /// The tenant.
-    pub tenant: Option<String>,
-    /// The plugin that ran.
-    pub plugin: Option<String>,
-    /// The sums of the usage.
-    pub account: Account,
-}
-
-/// JSON document of usage. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// The first day, included.
-    pub from: String,
-    /// The last day, included.
-    pub to: String,
-    /// The rows, in order of day, tenant and plugin.
-    pub rows: Vec<Row>,
-    /// The sum of all rows.
-    pub total: Row,
-    #[serde(skip)]
-    by: Vec<By>,
-}
-
-impl Report {
-    /// Creates a report that sums up `rows` by the parts in `by`.
-    #[must_use]
-    pub fn new(from: String, to: String, mut by: Vec<By>, rows: Vec<Row>) -> Self {
-        if by.contains(&By::Plugin) {
-            // A plugin's name alone is ambiguous, as another tenant may have one of the same name.
-            by.push(By::Tenant);
-        }
-        by.sort_unstable();
-        by.dedup();
-        let mut sums: BTreeMap<[Option<String>; 3], Account> = BTreeMap::new();
-        let mut total = Account::default();
-        for row in rows {
-            total = total.and(&row.account);
-            let key = |name: Option<String>, wanted| name.filter(|_| by.contains(&wanted));
-            let key = [key(row.day, By::Day), key(row.tenant, By::Tenant), key(row.plugin, By::Plugin)];
-            let sum = sums.entry(key).or_default();
-            *sum = sum.and(&row.account);
-        }
-        let row = |([day, tenant, plugin], account): ([Option<String>; 3], Account)| Row {
-            day,
-            tenant,
-            plugin,
-            account,
-        };
-        let total = Row { day: None, tenant: None, plugin: None, account: total };
-        Self { from, to, rows: sums.into_iter().map(row).collect(), total, by }
-    }
-}
-
-impl Row {
-    fn name(&self, by: By) -> Option<&str> {
-        match by {
-            By::Day => self.day.as_deref(),
-            By::Tenant => self.tenant.as_deref(),
-            By::Plugin => self.plugin.as_deref(),
-        }
-    }
-
-    /// Returns all numbers of an account, by the names that programs know.
-    fn numbers(&self) -> Vec<(&'static str, u128)> {
-        let account = &self.account;
-        let mut numbers: Vec<_> = RunEnd::ALL.map(|end| (end.slug(), account.ended(end).into())).to_vec();
-        numbers.extend([
-            ("attempts", account.attempts().into()),
-            ("fuel", account.fuel.0.into()),
-            ("cpu_us", account.cpu_us.into()),
-            ("wall_us", account.wall_us.into()),
-            ("memory_byte_us", account.memory),
-            ("bytes_in", account.traffic.input.0.into()),
-            ("bytes_out", account.traffic.output.0.into()),
-            ("host_calls", account.host_calls.into()),
-        ]);
-        numbers
-    }
-}
-
-impl By {
-    fn slug(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Tenant => "tenant",
-            Self::Plugin => "plugin",
-        }
-    }
-}
-
-impl Serialize for Row {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        for by in [By::Day, By::Tenant, By::Plugin] {
-            if let Some(name) = self.name(by) {
-                map.serialize_entry(by.slug(), name)?;
-            }
-        }
-        for (name, number) in self.numbers() {
-            map.serialize_entry(name, &number)?;
-        }
-        map.end()
-    }
-}
 
 /// Renders usage as CSV, for spreadsheets.
 ///
@@ -192,7 +69,7 @@ fn cells(row: &Row, by: &[By]) -> Vec<Cell> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sandhog_core::account::Traffic;
+    use sandhog_core::account::{Account, Traffic};
     use sandhog_core::budget::{Bytes, Fuel};
     use sandhog_core::outcome::Usage;
 

@@ -6,6 +6,7 @@ mod daemon;
 mod events;
 mod flows;
 mod holds;
+mod http;
 mod jobs;
 mod plugins;
 mod signing;

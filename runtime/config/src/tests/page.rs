@@ -52,6 +52,7 @@ fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>)
     let values = [
         "grants.dirs",
         "grants.http",
+        "http.tokens",
         "keep.dead",
         "keep.done",
         "retry.rules",
@@ -69,7 +70,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
 const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::BrokerAlone };
 
 /// A tenant with tables in which there are keys only if they are there.
-const TENANT: &str = "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.breakers.stripe]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
+const TENANT: &str = "[http]\ntokens = [{}]\n[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.breakers.stripe]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
 
 /// Tables of a plugin's file in which there are keys only if they are there.
 const PLUGIN_TABLES: &str = "[retry]\nrules = [{}]\n[schedules.nightly]\n[keep]\ndone = {}\ndead = {}\n[grants]\ndirs = [{}]\nhttp = [{}]";
@@ -103,8 +104,9 @@ const SERVER_KEYS: [&str; 3] = ["broker.connect_timeout", "broker.command_timeou
 #[test]
 fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
-    let daemon =
-        defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
+    let daemon = defaults("## The daemon's file", |key| {
+        !key.starts_with("tenants.") && !key.starts_with("http.") && !SERVER_KEYS.contains(&key)
+    });
     let apart = [
         "plugin.",
         "breaker.",
@@ -130,6 +132,16 @@ fn the_defaults_of_a_server_on_the_page_are_those_in_force() {
     let waits = defaults("## The daemon's file", |key| SERVER_KEYS.contains(&key));
     assert_eq!(waits.lines().count(), SERVER_KEYS.len());
     let spoken = Site::with_plugin(&format!("{server}{waits}"), PLUGIN).load().expect("it is right");
+    assert_eq!(shown(spoken), silent);
+}
+
+#[test]
+fn the_defaults_of_the_network_on_the_page_are_those_in_force() {
+    let listen = "http.listen = \"127.0.0.1:7070\"\n";
+    let silent = shown(Site::with_plugin(listen, PLUGIN).load().expect("it is right"));
+    let spoken = defaults("## The daemon's file", |key| key.starts_with("http."));
+    assert_eq!(spoken.lines().count(), 5);
+    let spoken = Site::with_plugin(&format!("{listen}{spoken}"), PLUGIN).load().expect("it is right");
     assert_eq!(shown(spoken), silent);
 }
 

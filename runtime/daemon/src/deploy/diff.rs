@@ -26,6 +26,8 @@ pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String
     fixed("engine", reached.engine != started.engine);
     fixed("shutdown.grace", reached.grace != started.grace);
     fixed("deploy.folder", reached.deploy.folder != started.deploy.folder);
+    fixed("http", http_as_started(started, &reached) != reached.http);
+    reached.http = http_as_started(started, &reached);
     // Memory for memories and tables was set aside at the start; less is no trouble.
     fixed("limits.memory", reached.limits.memory > started.limits.memory);
     fixed("limits.table_elements", reached.limits.table_elements > started.limits.table_elements);
@@ -41,6 +43,15 @@ pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String
     let mut needs_restart: Vec<String> = needs_restart.into_iter().map(str::to_owned).collect();
     needs_restart.extend(keep_own(started, &mut reached));
     (reached, needs_restart)
+}
+
+/// Returns the interface over the network as it was at the start, but with the tokens, names and limits of now, which are looked at by
+/// each request.
+fn http_as_started(started: &Config, now: &Config) -> Option<config::Http> {
+    let started = started.http.clone()?;
+    let now = now.http.clone().unwrap_or_else(|| started.clone());
+    let config::Http { tokens, tokens_file, hosts, rate, .. } = now;
+    Some(config::Http { tokens, tokens_file, hosts, rate, ..started })
 }
 
 /// Keeps the tenants' logins and keys as they were at the start, when the connections to the broker and the keys that seal what
@@ -159,6 +170,8 @@ pub(crate) fn entrance(
 mod tests {
     use std::fs;
 
+    use sandhog_core::access::Role;
+
     use super::*;
     use crate::deploy::slot::{Deployed, Loaded, key};
 
@@ -200,6 +213,28 @@ mod tests {
         assert_eq!(tenants(&started, &reached).len(), 1);
         let (same, named) = within_reach(&started, started.clone());
         assert!(named.is_empty() && same == started && tenants(&started, &same).is_empty());
+    }
+
+    #[test]
+    fn tokens_change_while_the_daemon_runs_and_what_is_listened_on_does_not() {
+        let folder = folder();
+        let of = |port: u16, role: &str| {
+            let hash = "00".repeat(32);
+            let text = format!(
+                "[http]\nlisten = \"127.0.0.1:{port}\"\n[[http.tokens]]\nname = \"a\"\nhash = \"{hash}\"\nrole = \"{role}\"\ntenants = [\"acme\"]\n"
+            );
+            config(&folder, &text, "")
+        };
+        let started = of(1, "admin");
+        let (reached, named) = within_reach(&started, of(1, "observe"));
+        assert!(named.is_empty() && reached.http.is_some_and(|http| http.tokens[0].role == Role::Observe));
+        let (reached, named) = within_reach(&started, of(2, "observe"));
+        assert_eq!(named, ["http"]);
+        assert!(
+            reached.http.is_some_and(|http| http.listen.port() == 1 && http.tokens[0].role == Role::Observe)
+        );
+        let (reached, named) = within_reach(&started, config(&folder, "", ""));
+        assert_eq!((named, reached.http), (vec!["http".to_owned()], started.http));
     }
 
     #[test]

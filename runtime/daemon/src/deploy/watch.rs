@@ -39,7 +39,7 @@ pub struct Watched {
     look_every: Duration,
     daemon_file: PathBuf,
     plugins: PathBuf,
-    /// Paths of the components, and of their signatures.
+    /// Paths of the components, of their signatures, and of the file of tokens.
     components: BTreeSet<PathBuf>,
 }
 
@@ -55,6 +55,7 @@ impl Watched {
                 .iter()
                 .map(|plugin| absolute(&plugin.component))
                 .flat_map(|component| [signature_path(&component), component])
+                .chain(config.http.iter().filter_map(|http| Some(absolute(http.tokens_file.as_ref()?))))
                 .collect(),
         }
     }

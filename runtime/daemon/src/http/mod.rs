@@ -6,13 +6,32 @@
 //! | part | is about |
 //! |---|---|
 //! | [`mod@router`] | the routes: takes a request apart, calls [`crate::service`], renders the answer |
+//! | [`jobs`] | routes of jobs and flows |
+//! | [`rules`] | routes of holds, groups and schedules |
+//! | [`tenants`] | routes of tenants, usage and events |
+//! | [`query`] | the parameters of a request |
+//! | [`guard`] | what a request has to pass first: host, token, rate; the audit log |
 //! | [`connection`] | one connection, within its bounds |
 //! | [`local`] | the socket on this machine, and who may use it |
+//! | [`server`] | the interface over the network, with a runtime of its own |
+//! | [`tls`] | its certificate |
 
 mod connection;
+mod guard;
+mod jobs;
 mod local;
+mod query;
 mod router;
+mod rules;
+mod server;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 pub use connection::{HEAD_MAX, serve_connection};
+pub use guard::{REQUEST_ID, new_token};
 pub use local::{ListenError, Listener};
 pub use router::{BODY_MAX, router};
+pub use server::{Server, ServerError};
+pub use tls::TlsError;

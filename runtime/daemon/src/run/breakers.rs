@@ -273,7 +273,7 @@ impl Reporter {
             }
             // The successes of the window go with the first failure.
             Ok(Reported::NotNeeded) => {}
-            Ok(Reported::Left) => left.at = left.at.or(Some(self.clock.mono().after(RETRY_AFTER))),
+            Ok(Reported::Left) => left.at = left.at.or_else(|| Some(self.clock.mono().after(RETRY_AFTER))),
             Err(error) => {
                 // It may have been written: what counts twice could open the breaker.
                 left.forget(&taken);

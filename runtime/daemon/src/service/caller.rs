@@ -1,66 +1,41 @@
 //! Callers of use cases: their roles and scopes.
 
-use std::collections::BTreeSet;
-
 use sandhog_api::{Problem, Slug};
 use sandhog_core::id::TenantId;
 
-/// Role of a caller. Each role may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// May look at everything but payloads and outputs.
-    Observe,
-    /// May enqueue jobs.
-    Produce,
-    /// May look at payloads and outputs, and act on jobs.
-    Operate,
-    /// May change which revisions are in force.
-    Deploy,
-    /// May change what concerns all tenants, such as the daemon's configuration.
-    Admin,
-}
-
-impl Role {
-    /// Name of the role.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::Produce => "produce",
-            Self::Operate => "operate",
-            Self::Deploy => "deploy",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// Tenants whose jobs and plugins a caller gets to see.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All tenants.
-    All,
-    /// These tenants. For the caller, those of others don't exist.
-    Tenants(BTreeSet<TenantId>),
-}
+pub use sandhog_core::access::{Role, Scope};
 
 /// Caller of a use case. Each use case takes one, so none forgets to check it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    name: String,
     scope: Scope,
     role: Role,
 }
 
 impl Caller {
-    /// Creates a caller of this role, for what is in scope.
+    /// Creates a caller of this name and role, for what is in scope.
     #[must_use]
-    pub fn new(scope: Scope, role: Role) -> Self {
-        Self { scope, role }
+    pub fn new(name: impl Into<String>, scope: Scope, role: Role) -> Self {
+        Self { name: name.into(), scope, role }
     }
 
     /// Creates the caller for the operator of the machine, who may do everything.
     #[must_use]
     pub fn operator() -> Self {
-        Self::new(Scope::All, Role::Admin)
+        Self::new("operator", Scope::All, Role::Admin)
+    }
+
+    /// Name of the caller, for people.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Role of the caller.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Whether a tenant is in scope.
@@ -92,7 +67,7 @@ impl Caller {
         if self.role >= role {
             return Ok(());
         }
-        let (has, needs) = (self.role.as_str(), role.as_str());
+        let (has, needs) = (self.role.slug(), role.slug());
         Err(Problem::new(Slug::Forbidden, format!("this takes the role {needs}, and the caller has {has}")))
     }
 
@@ -114,19 +89,20 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn a_role_may_do_what_those_before_it_may() {
-        let roles = [Role::Observe, Role::Produce, Role::Operate, Role::Deploy, Role::Admin];
-        for (n, has) in roles.into_iter().enumerate() {
-            let caller = Caller::new(Scope::All, has);
-            for (m, needs) in roles.into_iter().enumerate() {
+        for (n, has) in Role::ALL.into_iter().enumerate() {
+            let caller = Caller::new("x", Scope::All, has);
+            for (m, needs) in Role::ALL.into_iter().enumerate() {
                 assert_eq!(caller.needs(needs).is_ok(), m <= n, "{has:?} {needs:?}");
             }
         }
         let acme = TenantId::parse("acme").expect("valid");
-        let of_acme = Caller::new(Scope::Tenants(BTreeSet::from([acme])), Role::Admin);
+        let of_acme = Caller::new("x", Scope::Tenants(BTreeSet::from([acme])), Role::Admin);
         assert_eq!(of_acme.needs_for_all(Role::Admin).expect_err("of one tenant").slug, Slug::Forbidden);
     }
 }

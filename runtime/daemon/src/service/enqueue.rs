@@ -111,16 +111,17 @@ pub async fn enqueue(
 ) -> Result<Vec<Enqueued>, Problem> {
     caller.needs(Role::Produce)?;
     let tenant = tenants::known(&service.config(), caller, &route.tenant)?;
-    until_answered(async || service.broker.enqueue_within(&tenant, jobs, &route.bounds).await).await
+    until_answered(|| service.broker.enqueue_within(&tenant, jobs, &route.bounds)).await
 }
 
 /// Calls the broker by `call`, which has to be safe to repeat, until it answers or has been called [`TRIES`] times.
 ///
 /// # Errors
 /// The broker can't be asked.
-pub(super) async fn until_answered<T>(
-    call: impl AsyncFn() -> sandhog_broker::Result<T>,
-) -> Result<T, Problem> {
+pub(super) async fn until_answered<T, C>(call: impl Fn() -> C) -> Result<T, Problem>
+where
+    C: Future<Output = sandhog_broker::Result<T>>,
+{
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
         match call().await {

@@ -1,11 +1,13 @@
 //! Use cases on flows: storing one, and looking at one.
 
+use std::collections::HashMap;
+
 use sandhog_api::{Problem, Slug};
-use sandhog_broker::{FlowStored, FlowView};
+use sandhog_broker::{Changed, FlowStored, FlowView, JobAction};
 use sandhog_core::budget::Bytes;
-use sandhog_core::flow::Flow;
+use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::id::{JobId, TenantId};
-use sandhog_core::job::NewJob;
+use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::QueueBounds;
 
 use super::enqueue::{Route, until_answered};
@@ -47,7 +49,67 @@ pub async fn store(
     }
     // Each payload is within the bound of its own kind.
     let bounds = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..first.bounds };
-    until_answered(async || service.broker.store_flow(&tenant, flow, &bounds).await).await
+    until_answered(|| service.broker.store_flow(&tenant, flow, &bounds)).await
+}
+
+/// Returns the jobs of a flow, each after those that it comes after.
+#[must_use]
+pub fn in_order(view: &FlowView) -> Vec<&FlowJobView> {
+    let kept: HashMap<JobId, usize> =
+        view.jobs.iter().enumerate().map(|(n, view)| (view.job.id, n)).collect();
+    let mut dependants = vec![Vec::new(); view.jobs.len()];
+    let mut open = vec![0; view.jobs.len()];
+    for (n, FlowJobView { parents, .. }) in view.jobs.iter().enumerate() {
+        for parent in parents.iter().filter_map(|parent| kept.get(&parent.id)) {
+            dependants[*parent].push(n);
+            open[n] += 1;
+        }
+    }
+    let mut order: Vec<usize> = (0..open.len()).filter(|n| open[*n] == 0).collect();
+    let mut next = 0;
+    while let Some(&n) = order.get(next) {
+        for &dependant in &dependants[n] {
+            open[dependant] -= 1;
+            if open[dependant] == 0 {
+                order.push(dependant);
+            }
+        }
+        next += 1;
+    }
+    order.into_iter().map(|n| &view.jobs[n]).collect()
+}
+
+/// Cancels the jobs of a flow that aren't final, or puts the dead ones back. Returns the flow as it was before, and the jobs to
+/// which it was done.
+///
+/// # Errors
+/// There is no such flow in scope, or the broker can't be asked.
+pub async fn act(
+    service: &Service,
+    caller: &Caller,
+    id: JobId,
+    tenant: Option<&TenantId>,
+    action: JobAction,
+) -> Result<(Found, Vec<JobId>), Problem> {
+    caller.needs(Role::Operate)?;
+    let found = find(service, caller, id, tenant).await?;
+    let wanted = |job: &FlowJobView| match action {
+        JobAction::Cancel => !job.job.state.is_final(),
+        _ => job.job.state == State::Dead,
+    };
+    // Those that come after others are cancelled first, and redriven last.
+    let mut ids: Vec<JobId> =
+        in_order(&found.view).into_iter().filter(|job| wanted(job)).map(|view| view.job.id).collect();
+    if action == JobAction::Cancel {
+        ids.reverse();
+    }
+    let mut done = Vec::new();
+    for some in ids.chunks(jobs::ACT_MAX) {
+        let changed = jobs::act(service, caller, &found.tenant, action, some).await?;
+        let was_done = |changed: &Changed| matches!(changed, Changed::Done | Changed::Requested);
+        done.extend(some.iter().zip(changed).filter(|(_, changed)| was_done(changed)).map(|(id, _)| *id));
+    }
+    Ok((found, done))
 }
 
 /// Looks up a flow by its id or by that of any of its jobs; its tenant need not be named.

@@ -1,5 +1,8 @@
 //! Use cases on jobs: looking at them, and acting on them.
 
+use std::cmp::Reverse;
+use std::time::Duration;
+
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Changed, Counts, Cursor, Error, JobAction, Page, Query, Unread};
 use sandhog_config::Config;
@@ -9,6 +12,8 @@ use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::quota::PayloadExcess;
 use sandhog_core::reason::Reason;
 use sandhog_core::waits::{self, Wait, WaitTerms};
+
+use tokio::time::{Instant, sleep_until};
 
 use super::enqueue::{self, is_served};
 use super::{Caller, Role, Service, list as names, of_broker, tenants};
@@ -170,6 +175,92 @@ pub async fn act(
     service.broker.act(&tenant, action, ids).await.map_err(of_broker)
 }
 
+/// Performs one action on a job, whose tenant need not be named. Returns its tenant, and the word for what was done.
+///
+/// # Errors
+/// There is no such job in scope, it can't be done to it, or the broker can't be asked.
+pub async fn act_on_one(
+    service: &Service,
+    caller: &Caller,
+    action: JobAction,
+    id: JobId,
+    tenant: Option<&TenantId>,
+) -> Result<(TenantId, &'static str), Problem> {
+    caller.needs(Role::Operate)?;
+    let tenant = find(service, caller, id, tenant).await?.tenant;
+    let changed = act(service, caller, &tenant, action, &[id]).await?;
+    let (participle, done) = match action {
+        JobAction::Cancel => ("cancelled", "cancelled"),
+        JobAction::Redrive => ("redriven", "redriven"),
+        JobAction::RunNow => ("run now", "ready"),
+        JobAction::Remove => ("removed", "removed"),
+    };
+    let refused =
+        |why: String| Problem::new(Slug::Conflict, format!("job {id} can't be {participle}: {why}"));
+    match changed.first().copied().unwrap_or(Changed::Unknown) {
+        Changed::Done => Ok((tenant, done)),
+        Changed::Requested => Ok((tenant, "cancel-requested")),
+        Changed::Not(State::Cancelled) if action == JobAction::Cancel => Ok((tenant, done)),
+        Changed::Not(state) => Err(refused(format!("it is {state}"))),
+        Changed::Duplicate(holder) => Err(refused(format!("job {holder} holds its unique key"))),
+        Changed::Touched => Err(refused("it has started or ended meanwhile".to_owned())),
+        Changed::Unreadable => {
+            Err(refused("what is stored of it was written by a newer version, and can't be read".to_owned()))
+        }
+        Changed::Unknown => Err(unknown(id, &[tenant])),
+    }
+}
+
+/// First and longest wait between two looks at a job that is waited for.
+const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// Waits until a job is final, for no longer than `time`, and returns it as it is then.
+///
+/// # Errors
+/// There is no such job in scope, or the broker can't be asked.
+pub async fn wait(
+    service: &Service,
+    caller: &Caller,
+    id: JobId,
+    tenant: Option<&TenantId>,
+    time: Duration,
+) -> Result<JobRecord, Problem> {
+    let over = Instant::now() + time;
+    let mut job = find(service, caller, id, tenant).await?;
+    let mut pause = WAITS.0;
+    while !job.state.is_final() && Instant::now() < over {
+        sleep_until(over.min(Instant::now() + pause)).await;
+        pause = (pause * 3 / 2).min(WAITS.1);
+        job = find(service, caller, id, Some(&job.tenant)).await?;
+    }
+    Ok(job)
+}
+
+/// Lists the first jobs of every state, the latest first.
+///
+/// # Errors
+/// There is no such tenant in scope, or the broker can't be asked.
+pub async fn list_all(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    query: &Query,
+) -> Result<Listed, Problem> {
+    let mut all = Listed::default();
+    for state in State::ALL {
+        let listed = list(service, caller, tenant, Query { state, ..query.clone() }).await?;
+        all.is_cut |= listed.is_cut;
+        all.jobs.extend(listed.jobs);
+        all.unread.extend(listed.unread);
+    }
+    // A job that changed its state in between may be listed twice; the one found last counts.
+    all.jobs.reverse();
+    all.jobs.sort_by_key(|job| Reverse(job.id));
+    all.jobs.dedup_by_key(|job| job.id);
+    all.jobs.truncate(query.limit as usize);
+    Ok(all)
+}
+
 /// Checks that one call may act on this number of jobs.
 pub(super) fn check_count(ids: &[JobId]) -> Result<(), Problem> {
     if ids.len() > ACT_MAX {
@@ -179,8 +270,8 @@ pub(super) fn check_count(ids: &[JobId]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Edits a job that waits, as a whole or not at all. It takes the role of those who act on jobs: they may enqueue whatever payload
-/// they like as well. Returns the job's tenant, which need not be named.
+/// Edits a job that waits, as a whole or not at all. It takes a role of its own: whoever edits a job speaks in the name of whoever
+/// has enqueued it. Returns the job's tenant, which need not be named.
 ///
 /// # Errors
 /// There is no such job in scope, it can't be edited so, or the broker can't be asked.
@@ -191,7 +282,7 @@ pub async fn edit(
     tenant: Option<&TenantId>,
     edit: &JobEdit,
 ) -> Result<TenantId, Problem> {
-    caller.needs(Role::Operate)?;
+    caller.needs(Role::Edit)?;
     let JobRecord { tenant, kind, .. } = find(service, caller, id, tenant).await?;
     let bounds = enqueue::bounds(&service.config(), &tenant, &kind);
     let refused = |why: String| Problem::new(Slug::Conflict, format!("job {id} can't be edited: {why}"));

@@ -9,6 +9,7 @@
 //! | [`jobs`] | looking at jobs, acting on them |
 //! | [`bulk`] | acting on all jobs that a filter lets through |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
+//! | [`asks`] | jobs as programs ask for them |
 //! | [`flows`] | jobs that wait for others: storing them, and looking at them |
 //! | [`breakers`] | circuit breakers: their states, and changes of them by hand |
 //! | [`holds`] | pausing jobs, and what is held back |
@@ -16,7 +17,9 @@
 //! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
+//! | [`health`] | whether the process can do its work |
 
+pub mod asks;
 pub mod breakers;
 pub mod bulk;
 mod caller;
@@ -24,6 +27,7 @@ pub mod enqueue;
 pub mod events;
 pub mod flows;
 pub mod groups;
+pub mod health;
 pub mod holds;
 pub mod jobs;
 pub mod plugins;
@@ -37,6 +41,7 @@ use std::sync::Arc;
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Broker, Error};
 use sandhog_config::Config;
+use tokio::sync::watch;
 
 use crate::deploy::Handle;
 
@@ -49,11 +54,20 @@ pub struct Service {
     settings: Settings,
 }
 
+/// Leaves out all that it has.
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Service")
+    }
+}
+
 /// Source of the configuration.
 #[derive(Clone)]
 enum Settings {
     /// The configuration was read once; no daemon runs in this process.
     Read(Arc<Config>),
+    /// The configuration is read again when it changes; no daemon runs in this process.
+    Followed(watch::Receiver<Arc<Config>>),
     /// The configuration is the one that the deployer has in force.
     InForce(Handle),
 }
@@ -63,6 +77,12 @@ impl Service {
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
         Self { broker, settings: Settings::Read(config) }
+    }
+
+    /// Creates the service for use cases that go without a daemon, by the configuration that was sent last.
+    #[must_use]
+    pub fn following(config: watch::Receiver<Arc<Config>>, broker: Arc<dyn Broker>) -> Self {
+        Self { broker, settings: Settings::Followed(config) }
     }
 
     /// Creates the service for all use cases, in the daemon that has this deployer.
@@ -76,6 +96,7 @@ impl Service {
     pub fn config(&self) -> Arc<Config> {
         match &self.settings {
             Settings::Read(config) => Arc::clone(config),
+            Settings::Followed(config) => Arc::clone(&config.borrow()),
             Settings::InForce(deployer) => deployer.config(),
         }
     }
@@ -83,7 +104,9 @@ impl Service {
     fn deployer(&self) -> Result<&Handle, Problem> {
         match &self.settings {
             Settings::InForce(deployer) => Ok(deployer),
-            Settings::Read(_) => Err(Problem::new(Slug::NoDaemon, "no daemon runs here")),
+            Settings::Read(_) | Settings::Followed(_) => {
+                Err(Problem::new(Slug::NoDaemon, "no daemon runs here"))
+            }
         }
     }
 }

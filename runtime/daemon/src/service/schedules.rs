@@ -149,7 +149,7 @@ pub async fn add(
     tenant: &TenantId,
     schedule: &Schedule,
 ) -> Result<Record, Problem> {
-    caller.needs(Role::Operate)?;
+    caller.needs(Role::Edit)?;
     let tenant = tenants::known(&service.config(), caller, tenant)?;
     for _ in 0..TRIES_MAX {
         let (now, known) = read(service, &tenant, &schedule.name).await?;
@@ -187,7 +187,7 @@ pub async fn remove(
     tenant: &TenantId,
     name: &ScheduleName,
 ) -> Result<(), Problem> {
-    caller.needs(Role::Operate)?;
+    caller.needs(Role::Edit)?;
     let tenant = tenants::known(&service.config(), caller, tenant)?;
     for _ in 0..TRIES_MAX {
         // One that can't be read can be removed.

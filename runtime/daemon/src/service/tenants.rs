@@ -24,6 +24,23 @@ pub fn find(service: &Service, caller: &Caller, wanted: Option<&TenantId>) -> Re
     }
 }
 
+/// Finds the tenant that is meant, or the only one in scope if none is.
+///
+/// # Errors
+/// There is no such tenant in scope, or there are several and none is named.
+pub fn one(service: &Service, caller: &Caller, wanted: Option<&TenantId>) -> Result<TenantId, Problem> {
+    let mut found = find(service, caller, wanted)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            let names = found.iter().map(TenantId::as_str).chain([last.as_str()]);
+            Err(Problem::new(Slug::Ambiguous, "there are several tenants")
+                .help(format!("name the one that is meant: {}", list(names))))
+        }
+        (None, _) => Err(no_tenants()),
+    }
+}
+
 /// Looks up what a tenant's runs have spent on these days.
 ///
 /// # Errors

@@ -53,7 +53,7 @@ fn kind() -> Kind {
 }
 
 fn of(name: &str, role: Role) -> Caller {
-    Caller::new(Scope::Tenants(BTreeSet::from([tenant(name)])), role)
+    Caller::new("test", Scope::Tenants(BTreeSet::from([tenant(name)])), role)
 }
 
 fn id(n: u64) -> JobId {
@@ -244,12 +244,12 @@ async fn a_bulk_command_leaves_out_what_has_changed_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_job_is_edited_by_those_who_may_act_on_it_and_within_bounds() {
-    let (service, ours) = (service(), of("acme", Role::Operate));
+async fn a_job_is_edited_by_those_who_may_and_within_bounds() {
+    let (service, ours) = (service(), of("acme", Role::Edit));
     enqueued(&service, &ours, id(1)).await;
     let edit = |payload: Vec<u8>| JobEdit { payload: Some(payload), ..JobEdit::default() };
-    let refused = jobs::edit(&service, &of("acme", Role::Produce), id(1), None, &edit(Vec::new())).await;
-    assert_eq!(refused.expect_err("it may only enqueue").slug, Slug::Forbidden);
+    let refused = jobs::edit(&service, &of("acme", Role::Operate), id(1), None, &edit(Vec::new())).await;
+    assert_eq!(refused.expect_err("it may only act on it").slug, Slug::Forbidden);
     let unknown = jobs::edit(&service, &of("globex", Role::Admin), id(1), None, &edit(Vec::new())).await;
     assert_eq!(unknown.expect_err("not theirs").slug, Slug::UnknownJob);
     let large = jobs::edit(&service, &ours, id(1), None, &edit(vec![b'1'; 10_241])).await;

@@ -148,11 +148,11 @@ fn data(guest: Guest, text: &str) -> String {
 /// only where that was asked for.
 #[tokio::test]
 async fn a_backtrace_has_files_and_lines_if_the_engine_is_to_read_them() {
-    let wasm = include_bytes!("../../../../tests/fixtures/debug-info.wasm");
+    let wasm = include_bytes!("../../../../tests/fixtures/debug-info.wasm").to_vec();
     let place = "\n  at check (0x1f8)";
     for backtrace_lines in [false, true] {
         let bed = Bed::with(Config { backtrace_lines, ..config() });
-        let report = bed.run(*wasm).await;
+        let report = bed.run(wasm.clone()).await;
         let Outcome::Trapped { message } = &report.outcome else { panic!("{:?}", report.outcome) };
         let lines = ["\n    at ./debug-info.c:6:9\n", "\n    at ./debug-info.c:10:5\n"];
         assert!(message.contains(place), "{message}");

@@ -1,0 +1,172 @@
+//! Requests: what programs ask for.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::Time;
+
+/// Job to be enqueued. Lengths of time are written as in the configuration, such as `1h30m`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobAsk {
+    /// Kind, which names its handler.
+    pub kind: String,
+    /// Tenant. `None` for the only one, or the only one that handles the kind.
+    pub tenant: Option<String>,
+    /// Queue in which it waits. `None` for that of the plugin that handles the kind.
+    pub queue: Option<String>,
+    /// Payload, as JSON. `null` if there is none of the three.
+    pub payload: Option<Box<RawValue>>,
+    /// Payload, as text.
+    pub text: Option<String>,
+    /// Payload, as two hexadecimal digits for each of its bytes.
+    pub hex: Option<String>,
+    /// Id: a ULID of the caller's. To repeat it makes no second job.
+    pub id: Option<String>,
+    /// Time that it waits at least.
+    pub delay: Option<String>,
+    /// Time before which it doesn't run.
+    pub at: Option<Time>,
+    /// Priority, 0 to 255; the highest goes first.
+    pub priority: Option<u8>,
+    /// Unique key: while a job of this kind holds it, no second one is enqueued.
+    pub unique_key: Option<String>,
+    /// Event that frees the key: `final` or `start`.
+    pub unique_until: Option<String>,
+    /// Time after which the key is free in any case.
+    pub unique_for: Option<String>,
+    /// What becomes of a job whose key is held: `existing`, `reject` or `replace`.
+    pub on_clash: Option<String>,
+    /// Time without another such job after which it runs, with the payload of the last one.
+    pub debounce: Option<String>,
+    /// Longest time that it is put off so.
+    pub debounce_max: Option<String>,
+    /// Whether the first one runs at once, and none of those that follow.
+    #[serde(default)]
+    pub debounce_leading: bool,
+    /// Group in its queue.
+    pub group: Option<String>,
+    /// Time within which it has to start.
+    pub start_within: Option<String>,
+    /// Time after which it is given up.
+    pub deadline: Option<String>,
+    /// Labels, by name.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Content type of the payload.
+    pub content_type: Option<String>,
+    /// Position in the trace that it belongs to.
+    pub traceparent: Option<String>,
+    /// What goes with the trace.
+    pub tracestate: Option<String>,
+    /// Only revision of its plugin on which it runs: a whole sha256.
+    pub revision: Option<String>,
+}
+
+/// Jobs to be enqueued together.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsAsk {
+    /// The jobs.
+    pub jobs: Vec<JobAsk>,
+}
+
+/// Edit of a job that waits. What is left out stays as it is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditAsk {
+    /// New payload, as JSON.
+    pub payload: Option<Box<RawValue>>,
+    /// New payload, as text.
+    pub text: Option<String>,
+    /// New priority.
+    pub priority: Option<u8>,
+    /// Time after which it is to run, from now on.
+    pub delay: Option<String>,
+    /// Time at which it is to run.
+    pub at: Option<Time>,
+}
+
+/// Action on all jobs of a tenant that are like this. What is left out may be anything.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BulkAsk {
+    /// Action: `cancel`, `redrive`, `run-now` or `remove`.
+    pub action: String,
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// State of the jobs.
+    pub state: Option<String>,
+    /// Queue of the jobs.
+    pub queue: Option<String>,
+    /// Kind of the jobs.
+    pub kind: Option<String>,
+    /// Reason for their state.
+    pub reason: Option<String>,
+    /// Time since which they were enqueued.
+    pub since: Option<Time>,
+    /// Time before which they were enqueued.
+    pub until: Option<Time>,
+    /// Group of the jobs.
+    pub group: Option<String>,
+    /// Labels of the jobs, by name.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Part of the message of why they are in their state.
+    pub message: Option<String>,
+    /// Whether it is only told to how many jobs it would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Pause of jobs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Queue of the jobs. `None` for all.
+    pub queue: Option<String>,
+    /// Kind of the jobs. `None` for all.
+    pub kind: Option<String>,
+    /// Time after which it ends by itself.
+    #[serde(rename = "for")]
+    pub lasts: Option<String>,
+    /// Time at which it ends by itself.
+    pub until: Option<Time>,
+    /// Remark.
+    pub note: Option<String>,
+}
+
+/// Release of a group that is held.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Queue.
+    pub queue: String,
+    /// Group.
+    pub group: String,
+}
+
+/// Pause of a schedule.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseScheduleAsk {
+    /// Remark.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// Range of a schedule's times whose jobs are enqueued.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackfillAsk {
+    /// Start of the range, inclusive.
+    pub from: Time,
+    /// End of the range, exclusive.
+    pub to: Time,
+}

@@ -1,0 +1,208 @@
+//! Schedules, as programs read them.
+
+use sandhog_core::id::TenantId;
+use sandhog_core::schedule::{Base, Cron, LAST_KEPT, Past, Record, RunCounts, Source, Zone};
+use sandhog_core::time::Timestamp;
+use serde::Serialize;
+
+use crate::Time;
+
+/// Number of the next times that are shown with a schedule.
+pub const NEXT_SHOWN: usize = LAST_KEPT;
+
+/// JSON document of a list of schedules.
+#[derive(Debug, Serialize)]
+pub struct SchedulesDocument {
+    /// The schedules, by tenant and name.
+    pub schedules: Vec<ScheduleDocument>,
+    /// The schedules that are stored but can't be read.
+    pub unread: Vec<UnreadScheduleDocument>,
+}
+
+/// JSON document of a schedule that can't be read.
+#[derive(Debug, Serialize)]
+pub struct UnreadScheduleDocument {
+    /// The tenant.
+    pub tenant: String,
+    /// The name of the schedule.
+    pub schedule: String,
+    /// A description of what is wrong with it.
+    pub problem: String,
+}
+
+/// JSON document of a schedule.
+#[derive(Debug, Serialize)]
+pub struct ScheduleDocument {
+    /// The tenant.
+    pub tenant: String,
+    /// The name of the schedule.
+    pub schedule: String,
+    /// The plugin in whose file it is; null if a command has added it.
+    pub plugin: Option<String>,
+    /// Its cron expressions; empty if it goes by an interval.
+    pub cron: Vec<String>,
+    /// Its interval in milliseconds; null if it goes by cron expressions.
+    pub every_ms: Option<u64>,
+    /// The offset of its interval in milliseconds.
+    pub phase_ms: Option<u64>,
+    /// Cron expressions whose times are left out.
+    pub exclude: Vec<String>,
+    /// The time zone by whose clock it goes.
+    pub timezone: String,
+    /// The kind of its jobs.
+    pub kind: String,
+    /// The queue of its jobs.
+    pub queue: String,
+    /// What is done while an earlier job isn't finished: `skip`, `queue`, `allow` or another rule.
+    pub overlap: &'static str,
+    /// Its pause; null if it isn't paused.
+    pub paused: Option<PauseDocument>,
+    /// Number of times for which jobs were enqueued.
+    pub fired: u64,
+    /// Number of jobs that were enqueued by hand.
+    pub by_hand: u64,
+    /// Number of times that were missed.
+    pub missed: u64,
+    /// Number of times that were skipped.
+    pub skipped: u64,
+    /// Number of times that wait for the job before.
+    pub waiting: u64,
+    /// What became of the last times.
+    pub last: Vec<PastDocument>,
+    /// The next times.
+    pub next: Vec<TimeDocument>,
+}
+
+/// JSON document of a pause.
+#[derive(Debug, Serialize)]
+pub struct PauseDocument {
+    /// Who has paused it; null if its definition says so.
+    pub by: Option<String>,
+    /// Time since which it is paused.
+    pub since: Option<Time>,
+    /// The remark of who paused it.
+    pub note: String,
+}
+
+/// JSON document of what became of a nominal time.
+#[derive(Debug, Serialize)]
+pub struct PastDocument {
+    /// The nominal time.
+    pub nominal: Time,
+    /// Time at which it was seen to.
+    pub at: Time,
+    /// The job that was enqueued; null if none was.
+    pub job: Option<String>,
+    /// What was done, for people.
+    pub remark: String,
+}
+
+/// JSON document of a time.
+#[derive(Debug, Serialize)]
+pub struct TimeDocument {
+    /// The nominal time.
+    pub nominal: Time,
+    /// The time at which the job becomes ready.
+    pub effective: Time,
+    /// The nominal time by the clock of the zone, with its offset.
+    pub local: String,
+}
+
+/// JSON document of the next times.
+#[derive(Debug, Serialize)]
+pub struct NextDocument {
+    /// The time zone by whose clock it goes.
+    pub timezone: String,
+    /// The next times.
+    pub next: Vec<TimeDocument>,
+}
+
+/// JSON document of a change of a schedule.
+#[derive(Debug, Serialize)]
+pub struct ScheduleChangedDocument {
+    /// The tenant.
+    pub tenant: String,
+    /// The name of the schedule.
+    pub schedule: String,
+    /// What was done.
+    pub done: String,
+    /// Ids of the jobs that were enqueued.
+    pub jobs: Vec<String>,
+}
+
+impl ScheduleDocument {
+    /// Creates the document of a tenant's schedule as it is at the time `now`.
+    #[must_use]
+    pub fn new(tenant: &TenantId, record: &Record, now: Timestamp) -> Self {
+        let Record { schedule, progress } = record;
+        let texts = |crons: &[Cron]| crons.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (cron, every) = match schedule.times.base() {
+            Base::Cron(crons) => (texts(crons), None),
+            Base::Every { period, phase } => (Vec::new(), Some((millis(*period), millis(*phase)))),
+        };
+        let by_command = progress.pause.as_ref().map(|pause| PauseDocument {
+            by: pause.by.clone(),
+            since: Some(pause.since.into()),
+            note: pause.note.clone(),
+        });
+        let by_definition =
+            schedule.paused.then(|| PauseDocument { by: None, since: None, note: String::new() });
+        let RunCounts { fired, by_hand, missed, skipped } = progress.counts;
+        Self {
+            tenant: tenant.to_string(),
+            schedule: schedule.name.to_string(),
+            plugin: match &schedule.source {
+                Source::Plugin(plugin) => Some(plugin.to_string()),
+                Source::Command => None,
+            },
+            cron,
+            every_ms: every.map(|(period, _)| period),
+            phase_ms: every.map(|(_, phase)| phase),
+            exclude: texts(schedule.times.exclude()),
+            timezone: schedule.times.zone().name().to_owned(),
+            kind: schedule.job.kind.to_string(),
+            queue: schedule.job.queue.to_string(),
+            overlap: schedule.overlap.slug(),
+            paused: by_command.or(by_definition),
+            fired,
+            by_hand,
+            missed,
+            skipped,
+            waiting: progress.waiting.len() as u64,
+            last: progress.last.iter().map(PastDocument::new).collect(),
+            next: times(schedule.times.zone(), &record.next(now, NEXT_SHOWN)),
+        }
+    }
+}
+
+impl PastDocument {
+    fn new(Past { nominal, at, what }: &Past) -> Self {
+        Self {
+            nominal: (*nominal).into(),
+            at: (*at).into(),
+            job: what.job().map(|job| job.to_string()),
+            remark: what.remark(),
+        }
+    }
+}
+
+impl NextDocument {
+    /// Creates the document of these times, each a nominal and an effective one.
+    #[must_use]
+    pub fn new(zone: &Zone, next: &[(Timestamp, Timestamp)]) -> Self {
+        Self { timezone: zone.name().to_owned(), next: times(zone, next) }
+    }
+}
+
+fn times(zone: &Zone, next: &[(Timestamp, Timestamp)]) -> Vec<TimeDocument> {
+    let one = |(nominal, effective): &(Timestamp, Timestamp)| TimeDocument {
+        nominal: (*nominal).into(),
+        effective: (*effective).into(),
+        local: zone.show(*nominal),
+    };
+    next.iter().map(one).collect()
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    sandhog_core::time::millis(duration)
+}

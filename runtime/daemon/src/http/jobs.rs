@@ -1,0 +1,369 @@
+//! Routes of jobs and flows.
+
+use std::time::{Duration, Instant};
+
+use axum::extract::State as Extracted;
+use axum::response::{IntoResponse, Response};
+use hyper::{HeaderMap, StatusCode};
+use sandhog_api::{
+    ActedDocument, AllCountsDocument, Answer, BulkAsk, BulkDocument, CountsDocument, DoneDocument, EditAsk,
+    EnqueuedDocument, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument, Payloads, Problem, Slug,
+    UnreadDocument, parse_time as parse_at,
+};
+use sandhog_broker::{Cursor, Filter, JobAction, LastTimes, Query as Asked};
+use sandhog_config::units::parse_time;
+use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::{JobRecord, State as JobState};
+use sandhog_core::labels::Labels;
+use sandhog_core::reason::Reason;
+use sandhog_core::waits::{self, WaitTerms};
+
+use super::query::Query;
+use super::router::{Asks, Json, Part, Refused, Shared, answered};
+use crate::service::bulk::{Bulk, BulkSummary};
+use crate::service::{Caller, asks, flows, holds, jobs, tenants};
+
+/// Header by which a request is known when it is repeated.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Number of jobs on a page, if nothing else is said.
+const LIMIT: u32 = 50;
+
+/// Longest time for which a request waits for a job.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Time and number of jobs after which a command on many jobs ends, to be gone on with by the next request.
+const BULK_MAX: (Duration, u64) = (Duration::from_secs(20), 50_000);
+
+pub(super) async fn enqueue(
+    caller: Asks,
+    headers: HeaderMap,
+    Extracted(state): Shared,
+    Json(ask): Json<JobAsk>,
+) -> Result<Response, Refused> {
+    let key = key(&headers)?;
+    let document = asks::enqueue(&state.service, &caller.0, &state.clock, &[ask], key).await?;
+    match asks::refusal(&document) {
+        Some(problem) => Err(problem.into()),
+        None => Ok(stored(&document)),
+    }
+}
+
+pub(super) async fn enqueue_many(
+    caller: Asks,
+    headers: HeaderMap,
+    Extracted(state): Shared,
+    Json(JobsAsk { jobs }): Json<JobsAsk>,
+) -> Result<Response, Refused> {
+    let key = key(&headers)?;
+    Ok(stored(&asks::enqueue(&state.service, &caller.0, &state.clock, &jobs, key).await?))
+}
+
+fn stored(document: &EnqueuedDocument) -> Response {
+    let any = document.jobs.iter().any(|job| job.answer == Answer::Stored);
+    answered(if any { StatusCode::CREATED } else { StatusCode::OK }, document)
+}
+
+fn key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let told = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str());
+    told.transpose().map_err(|_| Problem::new(Slug::MalformedRequest, "Idempotency-Key isn't visible text"))
+}
+
+pub(super) async fn list(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<PageDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let of_state = query.take("state", state_of)?;
+    let filter = filter(&mut query)?;
+    let limit = query.take("limit", str::parse::<u32>)?.unwrap_or(LIMIT);
+    let after = query.take("after", cursor)?;
+    let payloads = query.flag("payloads")?;
+    query.end()?;
+    let malformed = |text: &str| Err(Problem::new(Slug::MalformedRequest, text).into());
+    if !(1..=Asked::LIMIT_MAX).contains(&limit) {
+        return malformed("the parameter `limit` is 1 to 1000");
+    }
+    let tenants = tenants::find(service, caller, tenant.as_ref())?;
+    if after.is_some() && (of_state.is_none() || tenants.len() > 1) {
+        return malformed("a cursor is a place in the list of one tenant and one state; name both");
+    }
+    let mut page = PageDocument::default();
+    let shown = if payloads && caller.sees_payloads() { Payloads::Shown } else { Payloads::Left };
+    for tenant in &tenants {
+        let asked = Asked {
+            filter: filter.clone(),
+            after,
+            payloads,
+            ..Asked::of(of_state.unwrap_or(JobState::Ready), limit)
+        };
+        let listed = match of_state {
+            Some(_) => jobs::list(service, caller, tenant, asked).await?,
+            None => jobs::list_all(service, caller, tenant, &asked).await?,
+        };
+        let some_wait = listed.jobs.iter().any(|job| job.state.waits());
+        // Where holds can't be looked up, the list is worth having without them.
+        let held = if some_wait {
+            holds::list(service, caller, tenant).await.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        page.jobs.extend(listed.jobs.into_iter().map(|job| {
+            let waits = waits::waits(&job, &held, None, &WaitTerms::default());
+            JobDocument::new(job, None, shown).waiting_for(&waits)
+        }));
+        page.unread.extend(
+            listed.unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread.id, unread.problem)),
+        );
+        let counts = jobs::counts(service, caller, tenant).await?;
+        page.tenants.push(CountsDocument::new(tenant, counts.iter().collect(), listed.next.map(show_cursor)));
+    }
+    Ok(Json(page))
+}
+
+fn state_of(slug: &str) -> Result<JobState, String> {
+    JobState::from_slug(slug)
+        .ok_or_else(|| format!("it is one of {}", JobState::ALL.map(JobState::slug).join(", ")))
+}
+
+fn reason_of(slug: &str) -> Result<Reason, &'static str> {
+    Reason::from_slug(slug).ok_or("there is no such reason")
+}
+
+/// Formats a cursor: its rank and its job.
+fn show_cursor(cursor: Cursor) -> String {
+    format!("{}.{}", cursor.rank, cursor.id)
+}
+
+/// Parses a cursor as [`show_cursor`] formats it.
+fn cursor(text: &str) -> Result<Cursor, &'static str> {
+    let parse = || {
+        let (rank, id) = text.split_once('.')?;
+        Some(Cursor { rank: rank.parse().ok()?, id: JobId::parse(id).ok()? })
+    };
+    parse().ok_or("it is a place in a list, as `next` of the last page names it")
+}
+
+fn filter(query: &mut Query) -> Result<Filter, Problem> {
+    let labels = query.all("label", Labels::parse)?;
+    Ok(Filter {
+        queue: query.take("queue", QueueName::parse)?,
+        kind: query.take("kind", Kind::parse)?,
+        reason: query.take("reason", reason_of)?,
+        enqueued_from: query.take("since", parse_at)?,
+        enqueued_until: query.take("until", parse_at)?,
+        group: query.take("group", GroupKey::parse)?,
+        labels: Labels::of(labels)
+            .map_err(|error| Problem::new(Slug::MalformedRequest, error.to_string()))?,
+        message: query.take("message", str::parse::<String>)?.unwrap_or_default(),
+        last: LastTimes::default(),
+    })
+}
+
+pub(super) async fn get(
+    caller: Asks,
+    Part(id): Part<JobId>,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<JobDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let wait = query.take("wait", parse_time)?.unwrap_or_default().min(WAIT_MAX);
+    query.end()?;
+    let job = jobs::wait(service, caller, id, tenant.as_ref(), wait).await?;
+    let log = jobs::log(service, caller, &job.tenant, id).await?;
+    let waits = jobs::waits(service, caller, &job).await?;
+    Ok(Json(JobDocument::new(job, Some(log), payloads(caller)).waiting_for(&waits)))
+}
+
+fn payloads(caller: &Caller) -> Payloads {
+    if caller.sees_payloads() { Payloads::Shown } else { Payloads::Left }
+}
+
+pub(super) async fn edit(
+    caller: Asks,
+    Part(id): Part<JobId>,
+    mut query: Query,
+    Extracted(state): Shared,
+    Json(ask): Json<EditAsk>,
+) -> Result<Json<DoneDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let tenant = jobs::edit(&state.service, &caller.0, id, tenant.as_ref(), &asks::edit(&ask)?).await?;
+    Ok(Json(DoneDocument::new(id, Some(&tenant), Ok("edited"))))
+}
+
+/// Creates the handler of an action on one job.
+macro_rules! act {
+    ($($name:ident = $action:expr;)*) => {
+        $(pub(super) async fn $name(
+            caller: Asks,
+            Part(id): Part<JobId>,
+            query: Query,
+            state: Shared,
+        ) -> Result<Json<DoneDocument>, Refused> {
+            act_on(caller, id, query, state, $action).await
+        })*
+    };
+}
+
+act! {
+    cancel = JobAction::Cancel;
+    redrive = JobAction::Redrive;
+    run_now = JobAction::RunNow;
+    remove = JobAction::Remove;
+}
+
+async fn act_on(
+    caller: Asks,
+    id: JobId,
+    mut query: Query,
+    Extracted(state): Shared,
+    action: JobAction,
+) -> Result<Json<DoneDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let (tenant, done) = jobs::act_on_one(&state.service, &caller.0, action, id, tenant.as_ref()).await?;
+    Ok(Json(DoneDocument::new(id, Some(&tenant), Ok(done))))
+}
+
+pub(super) async fn bulk(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<BulkAsk>,
+) -> Result<Json<BulkDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let (tenant, action, of_state, filter) = bulk_of(&ask)?;
+    let tenant = tenants::one(service, caller, tenant.as_ref())?;
+    let mut bulk = Bulk::begin(service, caller, &tenant, action, of_state, filter).await?;
+    let (started, mut summary, mut would) = (Instant::now(), BulkSummary::default(), 0_u64);
+    let complete = loop {
+        if started.elapsed() > BULK_MAX.0 || summary.total() + would >= BULK_MAX.1 {
+            break false;
+        }
+        let most =
+            if ask.dry_run { Asked::LIMIT_MAX } else { u32::try_from(jobs::ACT_MAX).unwrap_or(u32::MAX) };
+        let Some(found) = bulk.find(service, caller, most).await? else { break true };
+        if ask.dry_run {
+            would += found.jobs.len() as u64;
+            continue;
+        }
+        match bulk.act(service, caller, found).await {
+            Ok(step) => summary.add(&step),
+            Err(problem) => {
+                summary.audit(&bulk, Some(caller.name()), false);
+                return Err(problem.into());
+            }
+        }
+    };
+    if !ask.dry_run {
+        summary.audit(&bulk, Some(caller.name()), complete);
+    }
+    Ok(Json(BulkDocument {
+        tenant: tenant.to_string(),
+        done: summary.done + summary.requested + would,
+        refused: summary.left_out(),
+        left_out: summary.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect(),
+        complete,
+    }))
+}
+
+type BulkOf = (Option<TenantId>, JobAction, Option<JobState>, Filter);
+
+fn bulk_of(ask: &BulkAsk) -> Result<BulkOf, Problem> {
+    let malformed = |what: &str, why: String| Problem::new(Slug::MalformedRequest, format!("{what}: {why}"));
+    let action = match ask.action.as_str() {
+        "cancel" => JobAction::Cancel,
+        "redrive" => JobAction::Redrive,
+        "run-now" => JobAction::RunNow,
+        "remove" => JobAction::Remove,
+        _ => return Err(malformed("action", "it is one of cancel, redrive, run-now, remove".to_owned())),
+    };
+    macro_rules! parsed {
+        ($field:ident, $parse:expr) => {
+            ask.$field
+                .as_deref()
+                .map(|text| $parse(text).map_err(|error| malformed(stringify!($field), error.to_string())))
+                .transpose()?
+        };
+    }
+    let labels = ask.labels.iter().map(|(name, value)| Labels::parse(&format!("{name}={value}")));
+    let labels: Result<Vec<_>, _> = labels.collect();
+    let labels = labels.and_then(Labels::of).map_err(|error| malformed("labels", error.to_string()))?;
+    let filter = Filter {
+        queue: parsed!(queue, QueueName::parse),
+        kind: parsed!(kind, Kind::parse),
+        reason: parsed!(reason, reason_of),
+        enqueued_from: ask.since.map(|at| at.0),
+        enqueued_until: ask.until.map(|at| at.0),
+        group: parsed!(group, GroupKey::parse),
+        labels,
+        message: ask.message.clone().unwrap_or_default(),
+        last: LastTimes::default(),
+    };
+    Ok((parsed!(tenant, TenantId::parse), action, parsed!(state, state_of), filter))
+}
+
+pub(super) async fn counts(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<AllCountsDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = Vec::new();
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        let counts = jobs::counts(&state.service, &caller.0, &tenant).await?;
+        all.push(CountsDocument::new(&tenant, counts.iter().collect(), None));
+    }
+    Ok(Json(AllCountsDocument { tenants: all }))
+}
+
+pub(super) async fn flow(
+    caller: Asks,
+    Part(id): Part<JobId>,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<FlowDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let found = flows::find(&state.service, &caller.0, id, tenant.as_ref()).await?;
+    let unread = found.view.unread.iter().map(|unread| unread.id);
+    Ok(Json(FlowDocument::new(&found.tenant, found.id, &found.view.jobs, unread)))
+}
+
+pub(super) async fn cancel_flow(
+    caller: Asks,
+    part: Part<JobId>,
+    query: Query,
+    state: Shared,
+) -> Result<Response, Refused> {
+    act_on_flow(caller, part, query, state, JobAction::Cancel).await
+}
+
+pub(super) async fn redrive_flow(
+    caller: Asks,
+    part: Part<JobId>,
+    query: Query,
+    state: Shared,
+) -> Result<Response, Refused> {
+    act_on_flow(caller, part, query, state, JobAction::Redrive).await
+}
+
+async fn act_on_flow(
+    caller: Asks,
+    Part(id): Part<JobId>,
+    mut query: Query,
+    Extracted(state): Shared,
+    action: JobAction,
+) -> Result<Response, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let (found, done) = flows::act(&state.service, &caller.0, id, tenant.as_ref(), action).await?;
+    let was_done = |job: &JobRecord| done.contains(&job.id);
+    let jobs = found.view.jobs.iter().filter(|view| was_done(&view.job));
+    let word = if action == JobAction::Cancel { "cancelled" } else { "redriven" };
+    Ok(Json(ActedDocument::new(&found.tenant, found.id, word, jobs)).into_response())
+}

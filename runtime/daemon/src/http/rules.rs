@@ -1,0 +1,262 @@
+//! Routes of holds, groups and schedules.
+
+use axum::extract::State as Extracted;
+use sandhog_api::{
+    BackfillAsk, HeldDocument, HeldGroupsDocument, HoldAsk, HoldDocument, HoldsDocument, NextDocument,
+    PauseScheduleAsk, PausedDocument, Problem, ReleaseAsk, ReleasedDocument, ResumedDocument,
+    ScheduleChangedDocument, ScheduleDocument, SchedulesDocument, Slug, UnreadScheduleDocument,
+    parse_time as parse_at,
+};
+use sandhog_config::units::parse_time;
+use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
+use sandhog_core::id::{GroupKey, Kind, QueueName, ScheduleName, TenantId};
+
+use super::query::Query;
+use super::router::{Asks, Json, Part, Refused, Shared};
+use crate::service::schedules::Change;
+use crate::service::{groups, holds, schedules, tenants};
+
+/// Number of the next times of a schedule, if nothing else is said, and at most.
+const NEXT: (usize, usize) = (10, 1000);
+
+fn malformed(what: &str, why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(Slug::MalformedRequest, format!("{what}: {why}"))
+}
+
+/// Parses a text of a request, if it is there.
+fn parsed<T, E: std::fmt::Display>(
+    what: &str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, Problem> {
+    text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
+}
+
+pub(super) async fn holds_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<HoldsDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = Vec::new();
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        let held = holds::list(&state.service, &caller.0, &tenant).await?;
+        all.extend(held.into_iter().map(|hold| HoldDocument::new(tenant.as_str(), hold)));
+    }
+    Ok(Json(HoldsDocument { holds: all }))
+}
+
+pub(super) async fn hold(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<HoldAsk>,
+) -> Result<Json<PausedDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
+    let tenant = tenants::one(service, caller, tenant.as_ref())?;
+    let scope = HoldScope {
+        queue: parsed("queue", ask.queue.as_deref(), QueueName::parse)?,
+        kind: parsed("kind", ask.kind.as_deref(), Kind::parse)?,
+    };
+    let end = match (parsed("for", ask.lasts.as_deref(), parse_time)?, ask.until) {
+        (Some(_), Some(_)) => return Err(malformed("until", &"there is `for` as well").into()),
+        (Some(time), None) => HoldEnd::After(time),
+        (None, Some(until)) => HoldEnd::At(until.0),
+        (None, None) => HoldEnd::Lifted,
+    };
+    let by = Some(caller.name().to_owned());
+    let hold = NewHold { scope: scope.clone(), reason: HoldReason::Paused, by, end, note: ask.note };
+    holds::hold(service, caller, &tenant, hold).await?;
+    let made = holds::list(service, caller, &tenant).await?.into_iter().find(|hold| hold.scope == scope);
+    Ok(Json(PausedDocument { hold: made.map(|hold| HoldDocument::new(tenant.as_str(), hold)) }))
+}
+
+pub(super) async fn lift(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<ResumedDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let scope =
+        HoldScope { queue: query.take("queue", QueueName::parse)?, kind: query.take("kind", Kind::parse)? };
+    query.end()?;
+    let tenant = tenants::one(service, caller, tenant.as_ref())?;
+    let held = holds::list(service, caller, &tenant).await?.into_iter().find(|hold| hold.scope == scope);
+    let was_lifted = holds::lift(service, caller, &tenant, scope.clone()).await?;
+    let Some(hold) = held.filter(|_| was_lifted) else {
+        let message = format!("{scope} of tenant {tenant}: nobody has paused exactly that");
+        return Err(Problem::new(Slug::Conflict, message).into());
+    };
+    Ok(Json(ResumedDocument { lifted: vec![HoldDocument::new(tenant.as_str(), hold)] }))
+}
+
+pub(super) async fn groups_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<HeldGroupsDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = Vec::new();
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        let held = groups::held(&state.service, &caller.0, &tenant).await?;
+        let document = held
+            .iter()
+            .map(|held| HeldDocument::new(&tenant, &held.queue, &held.group, held.job, held.since));
+        all.extend(document);
+    }
+    Ok(Json(HeldGroupsDocument { groups: all }))
+}
+
+pub(super) async fn release(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<ReleaseAsk>,
+) -> Result<Json<ReleasedDocument>, Refused> {
+    let tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
+    let tenant = tenants::one(&state.service, &caller.0, tenant.as_ref())?;
+    let queue = QueueName::parse(&ask.queue).map_err(|error| malformed("queue", &error))?;
+    let group = GroupKey::parse(&ask.group).map_err(|error| malformed("group", &error))?;
+    let released = groups::release(&state.service, &caller.0, &tenant, &queue, &group).await?;
+    Ok(Json(ReleasedDocument { released }))
+}
+
+pub(super) async fn schedules_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<SchedulesDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = SchedulesDocument { schedules: Vec::new(), unread: Vec::new() };
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        let (now, found) = schedules::list(&state.service, &caller.0, &tenant).await?;
+        for found in found {
+            match found.record {
+                Ok(record) => all.schedules.push(ScheduleDocument::new(&tenant, &record, now)),
+                Err(problem) => all.unread.push(UnreadScheduleDocument {
+                    tenant: tenant.to_string(),
+                    schedule: found.name.to_string(),
+                    problem,
+                }),
+            }
+        }
+    }
+    Ok(Json(all))
+}
+
+pub(super) async fn schedule(
+    caller: Asks,
+    Part(name): Part<ScheduleName>,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<ScheduleDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let tenant = schedules::find(&state.service, &caller.0, tenant.as_ref(), &name).await?;
+    let (now, record) = schedules::get(&state.service, &caller.0, &tenant, &name).await?;
+    Ok(Json(ScheduleDocument::new(&tenant, &record, now)))
+}
+
+pub(super) async fn next(
+    caller: Asks,
+    Part(name): Part<ScheduleName>,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<NextDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let count = query.take("count", str::parse::<usize>)?.unwrap_or(NEXT.0);
+    let after = query.take("after", parse_at)?;
+    query.end()?;
+    if !(1..=NEXT.1).contains(&count) {
+        return Err(malformed("the parameter `count`", &"it is 1 to 1000").into());
+    }
+    let tenant = schedules::find(&state.service, &caller.0, tenant.as_ref(), &name).await?;
+    let (now, record) = schedules::get(&state.service, &caller.0, &tenant, &name).await?;
+    let next = match after {
+        None => record.next(now, count),
+        Some(after) => record.schedule.next(after, count),
+    };
+    Ok(Json(NextDocument::new(record.schedule.times.zone(), &next)))
+}
+
+pub(super) async fn pause(
+    caller: Asks,
+    part: Part<ScheduleName>,
+    query: Query,
+    state: Shared,
+    Json(ask): Json<PauseScheduleAsk>,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let change = Change::Pause { by: Some(caller.0.name().to_owned()), note: ask.note };
+    changed(caller, part, query, state, change, "paused").await
+}
+
+pub(super) async fn resume(
+    caller: Asks,
+    part: Part<ScheduleName>,
+    query: Query,
+    state: Shared,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    changed(caller, part, query, state, Change::Resume, "resumed").await
+}
+
+pub(super) async fn run(
+    caller: Asks,
+    part: Part<ScheduleName>,
+    query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let change = Change::RunNow { id: state.clock.job_id() };
+    changed(caller, part, query, Extracted(state), change, "enqueued").await
+}
+
+pub(super) async fn backfill(
+    caller: Asks,
+    part: Part<ScheduleName>,
+    query: Query,
+    state: Shared,
+    Json(ask): Json<BackfillAsk>,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let change = Change::Backfill { from: ask.from.0, to: ask.to.0 };
+    changed(caller, part, query, state, change, "enqueued").await
+}
+
+async fn changed(
+    caller: Asks,
+    Part(name): Part<ScheduleName>,
+    mut query: Query,
+    Extracted(state): Shared,
+    change: Change,
+    done: &str,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let tenant = schedules::find(&state.service, &caller.0, tenant.as_ref(), &name).await?;
+    let decision = schedules::change(&state.service, &caller.0, &tenant, &name, &change).await?;
+    Ok(Json(ScheduleChangedDocument {
+        tenant: tenant.to_string(),
+        schedule: name.to_string(),
+        done: done.to_owned(),
+        jobs: decision.jobs.iter().map(|job| job.id.to_string()).collect(),
+    }))
+}
+
+pub(super) async fn remove(
+    caller: Asks,
+    Part(name): Part<ScheduleName>,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let tenant = schedules::find(&state.service, &caller.0, tenant.as_ref(), &name).await?;
+    schedules::remove(&state.service, &caller.0, &tenant, &name).await?;
+    Ok(Json(ScheduleChangedDocument {
+        tenant: tenant.to_string(),
+        schedule: name.to_string(),
+        done: "removed".to_owned(),
+        jobs: Vec::new(),
+    }))
+}

@@ -1,0 +1,307 @@
+//! Jobs as programs ask for them, made into jobs.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use sandhog_api::{Answer, AnswerDocument, EditAsk, EnqueuedDocument, JobAsk, Problem, Slug};
+use sandhog_broker::Enqueued;
+use sandhog_config::units::parse_time;
+use sandhog_core::edit::{Due, JobEdit};
+use sandhog_core::id::{
+    ContentType, GroupKey, JobId, Kind, QueueName, Revision, TenantId, TraceParent, TraceState, UniqueKey,
+};
+use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
+use sandhog_core::labels::Labels;
+use sandhog_core::time::Timestamp;
+use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
+use sha2::{Digest, Sha256};
+
+use super::enqueue::{self, Route, Wanted};
+use super::{Caller, Service};
+use crate::clock::Clock;
+use crate::unique;
+
+/// Maximum number of jobs that one request enqueues.
+pub const ENQUEUE_MAX: usize = 1000;
+
+/// Maximum length of the key by which a request is known when it is repeated, in bytes.
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
+
+/// Longest wait of a debounced job, in multiples of its delay, if nothing else is said.
+const DEBOUNCE_MAX: u32 = 10;
+
+/// A job that was asked for, and its route.
+struct Made {
+    job: NewJob,
+    route: Route,
+    rejects: bool,
+}
+
+/// Enqueues the jobs that a request asks for, each by itself. `key` is what the request is known by when it is repeated.
+///
+/// # Errors
+/// One of the jobs can't be understood, or its tenant or queue is open: then nothing is stored. Or the broker can't be asked: then
+/// it is open which of them are.
+pub async fn enqueue(
+    service: &Service,
+    caller: &Caller,
+    clock: &Clock,
+    asks: &[JobAsk],
+    key: Option<&str>,
+) -> Result<EnqueuedDocument, Problem> {
+    if asks.len() > ENQUEUE_MAX {
+        let message = format!("{} jobs are more than {ENQUEUE_MAX} at once", asks.len());
+        return Err(Problem::new(Slug::RequestTooLarge, message));
+    }
+    if key.is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX) {
+        let message = format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes");
+        return Err(Problem::new(Slug::MalformedRequest, message));
+    }
+    let mut made = Vec::with_capacity(asks.len());
+    for (n, ask) in asks.iter().enumerate() {
+        let one = make(service, caller, clock, ask, key.map(|key| (key, n)));
+        made.push(one.map_err(|mut problem| {
+            if asks.len() > 1 {
+                problem.detail = format!("jobs[{n}]: {}", problem.detail);
+            }
+            problem
+        })?);
+    }
+    let Some(Made { route: first, .. }) = made.first() else {
+        return Err(Problem::new(Slug::MalformedRequest, "there are no jobs in it"));
+    };
+    let (tenant, queue) = (first.tenant.clone(), first.queue.clone());
+    let warnings = warnings(service, caller, &made);
+    let mut answers: Vec<AnswerDocument> = Vec::with_capacity(made.len());
+    // One call for each stretch of jobs that share their tenant and their bounds.
+    for stretch in made.chunk_by(|a, b| a.route.tenant == b.route.tenant && a.route.bounds == b.route.bounds)
+    {
+        let jobs: Vec<NewJob> = stretch.iter().map(|made| made.job.clone()).collect();
+        let Some(Made { route, .. }) = stretch.first() else { continue };
+        let said = enqueue::enqueue(service, caller, route, &jobs).await?;
+        answers.extend(stretch.iter().zip(said).map(|(made, said)| answer(made, said)));
+    }
+    Ok(EnqueuedDocument::new(&tenant, &queue, answers, warnings))
+}
+
+fn warnings(service: &Service, caller: &Caller, made: &[Made]) -> Vec<String> {
+    let mut warnings: Vec<String> = Vec::new();
+    let mut seen: Option<(&TenantId, &QueueName, &Kind)> = None;
+    for Made { job, route, .. } in made {
+        let of = (&route.tenant, &route.queue, &job.kind);
+        if seen.replace(of) != Some(of) {
+            let found = enqueue::unserved(service, caller, of.0, of.1, of.2);
+            warnings
+                .extend(found.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>());
+        }
+    }
+    warnings
+}
+
+fn answer(made: &Made, said: Enqueued) -> AnswerDocument {
+    let bounds = &made.route.bounds;
+    let (id, answer, problem) = match said {
+        Enqueued::Stored => (made.job.id, Answer::Stored, None),
+        Enqueued::Duplicate(holder) if made.rejects => {
+            (holder, Answer::Refused, Some(format!("job {holder} holds the unique key of this kind")))
+        }
+        Enqueued::Duplicate(holder) => (holder, Answer::Duplicate, None),
+        Enqueued::Replaced(holder) => (holder, Answer::Replaced, None),
+        Enqueued::TooLarge => {
+            (made.job.id, Answer::Refused, Some(format!("its payload is larger than {}", bounds.payload)))
+        }
+        Enqueued::Full(excess) => {
+            let why = format!("{} of tenants.{}", bounds.explain(excess), made.route.tenant);
+            (made.job.id, Answer::Refused, Some(why))
+        }
+    };
+    AnswerDocument { line: None, id: id.to_string(), answer, problem }
+}
+
+/// Returns why the only job of a request was refused. `None` if it wasn't.
+#[must_use]
+pub fn refusal(document: &EnqueuedDocument) -> Option<Problem> {
+    let [AnswerDocument { answer: Answer::Refused, problem: Some(why), .. }] = &document.jobs[..] else {
+        return None;
+    };
+    let slug = match why {
+        why if why.starts_with("its payload") => Slug::RequestTooLarge,
+        why if why.starts_with("job ") => Slug::Conflict,
+        _ => Slug::QueueFull,
+    };
+    Some(Problem::new(slug, format!("nothing was enqueued: {why}")))
+}
+
+fn malformed(what: &str, why: &dyn Display) -> Problem {
+    Problem::new(Slug::MalformedRequest, format!("{what}: {why}"))
+}
+
+/// Parses a text of a request, if it is there.
+fn parsed<T, E: Display>(
+    what: &str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, Problem> {
+    text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
+}
+
+fn make(
+    service: &Service,
+    caller: &Caller,
+    clock: &Clock,
+    ask: &JobAsk,
+    key: Option<(&str, usize)>,
+) -> Result<Made, Problem> {
+    let kind = Kind::parse(&ask.kind).map_err(|error| malformed("kind", &error))?;
+    let tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
+    let queue = parsed("queue", ask.queue.as_deref(), QueueName::parse)?;
+    let route =
+        enqueue::route(service, caller, &kind, Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() })?;
+    let id = match (parsed("id", ask.id.as_deref(), JobId::parse)?, key) {
+        (Some(id), _) => id,
+        (None, Some((key, n))) => id_of(&route.tenant, key, n),
+        (None, None) => clock.job_id(),
+    };
+    let time = |what, text: &Option<String>| parsed(what, text.as_deref(), parse_time);
+    let (unique, debounced) = rule(ask)?;
+    let unique_key = parsed("unique_key", ask.unique_key.as_deref(), UniqueKey::parse)?;
+    let needs_key = ask.unique_until.is_some()
+        || ask.unique_for.is_some()
+        || ask.on_clash.is_some()
+        || ask.debounce.is_some();
+    if needs_key && unique_key.is_none() {
+        return Err(malformed("unique_key", &"which jobs are the same is told by it, and it is missing"));
+    }
+    let delay = match (debounced, time("delay", &ask.delay)?, ask.at) {
+        (None, Some(_), Some(_)) => return Err(malformed("at", &"there is a delay as well")),
+        (Some(delay), None, None) => delay,
+        (Some(_), ..) => return Err(malformed("debounce", &"it is the delay, and there is another")),
+        (None, Some(delay), None) => delay,
+        (None, None, Some(at)) => at.0.since(clock.now()),
+        (None, None, None) => Duration::ZERO,
+    };
+    let labels = ask.labels.iter().map(|(name, value)| Labels::parse(&format!("{name}={value}")));
+    let labels: Result<Vec<_>, _> = labels.collect();
+    let labels = labels.and_then(Labels::of).map_err(|error| malformed("labels", &error))?;
+    let parent = parsed("traceparent", ask.traceparent.as_deref(), TraceParent::parse)?;
+    let state = parsed("tracestate", ask.tracestate.as_deref(), TraceState::parse)?;
+    let trace = match (parent, state) {
+        (None, Some(_)) => return Err(malformed("tracestate", &"there is no traceparent")),
+        (parent, state) => parent.map(|parent| TraceContext { parent, state }),
+    };
+    let is_keyed = unique_key.is_some();
+    let job = NewJob {
+        priority: ask.priority.map(Priority).unwrap_or_default(),
+        unique_key: unique_key.map(|key| unique::stored(&kind, &key)),
+        pinned: parsed("revision", ask.revision.as_deref(), Revision::parse)?,
+        options: JobOptions {
+            group: parsed("group", ask.group.as_deref(), GroupKey::parse)?,
+            start_within: time("start_within", &ask.start_within)?,
+            labels,
+            content_type: parsed("content_type", ask.content_type.as_deref(), ContentType::parse)?,
+            trace,
+            deadline: time("deadline", &ask.deadline)?,
+            flow: None,
+            unique: if is_keyed { unique } else { UniqueRule::default() },
+        },
+        ..NewJob::new(id, route.queue.clone(), kind, payload(ask)?)
+    };
+    let rejects = ask.on_clash.as_deref() == Some("reject");
+    Ok(Made { job: job.starting_after(delay), route, rejects })
+}
+
+/// Returns the id of a job of a request that is known by its key. The same request has the same ids, whenever it comes.
+fn id_of(tenant: &TenantId, key: &str, n: usize) -> JobId {
+    let mut hash = Sha256::new();
+    hash.update(tenant.as_str());
+    hash.update([0]);
+    hash.update(key);
+    hash.update([0]);
+    hash.update((n as u64).to_be_bytes());
+    let chance = hash.finalize().iter().take(10).fold(0u128, |chance, byte| chance << 8 | u128::from(*byte));
+    JobId::from_parts(Timestamp::from_millis(0), chance)
+}
+
+fn payload(ask: &JobAsk) -> Result<Vec<u8>, Problem> {
+    match (&ask.payload, &ask.text, &ask.hex) {
+        (None, None, None) => Ok(b"null".to_vec()),
+        (Some(json), None, None) => Ok(json.get().as_bytes().to_vec()),
+        (None, Some(text), None) => Ok(text.as_bytes().to_vec()),
+        (None, None, Some(hex)) => data_encoding::HEXLOWER_PERMISSIVE
+            .decode(hex.as_bytes())
+            .map_err(|error| malformed("hex", &error)),
+        _ => Err(malformed("payload", &"there is one of payload, text and hex at most")),
+    }
+}
+
+/// Returns the rule of a job's key, and the delay of a debounced job.
+fn rule(ask: &JobAsk) -> Result<(UniqueRule, Option<Duration>), Problem> {
+    let on_clash = match ask.on_clash.as_deref() {
+        None | Some("existing" | "reject") => OnClash::Keep,
+        Some("replace") => OnClash::Replace,
+        Some(_) => return Err(malformed("on_clash", &"it is existing, reject or replace")),
+    };
+    let until = match ask.unique_until.as_deref() {
+        None => UniqueUntil::default(),
+        Some(slug) => UniqueUntil::from_slug(slug).ok_or_else(|| {
+            malformed(
+                "unique_until",
+                &format!("it is one of {}", UniqueUntil::ALL.map(UniqueUntil::slug).join(", ")),
+            )
+        })?,
+    };
+    let lasts = parsed("unique_for", ask.unique_for.as_deref(), parse_time)?;
+    let Some(delay) = parsed("debounce", ask.debounce.as_deref(), parse_time)? else {
+        return Ok((UniqueRule { until, lasts, on_clash }, None));
+    };
+    if ask.on_clash.is_some() {
+        return Err(malformed("on_clash", &"debouncing says what becomes of a job whose key is held"));
+    }
+    let longest = parsed("debounce_max", ask.debounce_max.as_deref(), parse_time)?;
+    let longest = longest.unwrap_or_else(|| delay.saturating_mul(DEBOUNCE_MAX));
+    let debounce = Debounce::new(delay, longest).map_err(|error| malformed("debounce", &error))?;
+    Ok(match ask.debounce_leading {
+        true => (UniqueRule::leading(debounce), None),
+        false => (UniqueRule::trailing(debounce), Some(delay)),
+    })
+}
+
+/// Returns the edit that is asked for.
+///
+/// # Errors
+/// It can't be understood, or changes nothing.
+pub fn edit(ask: &EditAsk) -> Result<JobEdit, Problem> {
+    let payload = match (&ask.payload, &ask.text) {
+        (Some(_), Some(_)) => return Err(malformed("text", &"there is a payload as well")),
+        (json, text) => {
+            let json = json.as_ref().map(|json| json.get().as_bytes().to_vec());
+            json.or_else(|| text.as_ref().map(|text| text.as_bytes().to_vec()))
+        }
+    };
+    let due = match (parsed("delay", ask.delay.as_deref(), parse_time)?, ask.at) {
+        (Some(_), Some(_)) => return Err(malformed("at", &"there is a delay as well")),
+        (delay, at) => delay.map(Due::After).or_else(|| at.map(|at| Due::At(at.0))),
+    };
+    let edit = JobEdit { payload, priority: ask.priority.map(Priority), due };
+    match edit.is_empty() {
+        true => Err(Problem::new(Slug::MalformedRequest, "it changes nothing")),
+        false => Ok(edit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_repeated_has_the_same_ids_and_no_other_has() {
+        let tenant = |name: &str| TenantId::parse(name).expect("valid");
+        let id = id_of(&tenant("acme"), "k", 0);
+        assert_eq!(id, id_of(&tenant("acme"), "k", 0));
+        for other in
+            [id_of(&tenant("acme"), "k", 1), id_of(&tenant("acme"), "l", 0), id_of(&tenant("acme2"), "k", 0)]
+        {
+            assert_ne!(id, other);
+        }
+    }
+}
