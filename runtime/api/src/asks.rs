@@ -140,6 +140,35 @@ pub struct HoldAsk {
     pub note: Option<String>,
 }
 
+/// Opening or closing of a circuit breaker by hand.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceBreakerAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Name: a downstream, or `plugin/` and the name of a plugin.
+    pub name: String,
+    /// Whether none of its jobs is started; else all are.
+    pub open: bool,
+    /// Time after which that ends by itself.
+    #[serde(rename = "for")]
+    pub lasts: Option<String>,
+    /// Time at which that ends by itself.
+    pub until: Option<Time>,
+    /// Remark.
+    pub note: Option<String>,
+}
+
+/// Reset of a circuit breaker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetBreakerAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Name: a downstream, or `plugin/` and the name of a plugin.
+    pub name: String,
+}
+
 /// Release of a group that is held.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,9 +14,9 @@ pub struct HoldDocument {
     pub queue: Option<String>,
     /// The kind of the jobs; null for all kinds.
     pub kind: Option<String>,
-    /// The reason: `paused`.
+    /// The reason: `paused`, or `breaker`, `half-open` or `rate-limited` for what a circuit breaker holds back.
     pub reason: &'static str,
-    /// Who holds them back, as they call themselves; null if that is unknown.
+    /// Name of the person who holds them back, as they call themselves, or of the breaker that does; null if that is unknown.
     pub by: Option<String>,
     /// Time since which they are held back. All times are RFC 3339, in UTC.
     pub since: Option<String>,

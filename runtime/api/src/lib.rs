@@ -5,6 +5,7 @@
 
 mod act;
 mod asks;
+mod breakers;
 mod client;
 mod deploys;
 mod events;
@@ -21,7 +22,11 @@ mod time;
 mod usage;
 
 pub use act::{BulkDocument, DoneDocument, DonesDocument, WouldDocument};
-pub use asks::{BackfillAsk, BulkAsk, EditAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk};
+pub use asks::{
+    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk,
+    ResetBreakerAsk,
+};
+pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,

@@ -72,6 +72,14 @@ routes! {
     HOLD = "POST" "/v1/holds", Some(Role::Operate);
     /// Ends a hold. Answers with a [`ResumedDocument`](crate::ResumedDocument).
     LIFT = "DELETE" "/v1/holds", Some(Role::Operate);
+    /// Circuit breakers, as a [`BreakersDocument`](crate::BreakersDocument).
+    BREAKERS = "GET" "/v1/breakers", Some(Role::Observe);
+    /// Opens or closes a breaker by hand, as a [`ForceBreakerAsk`](crate::ForceBreakerAsk) says. Answers with the
+    /// [`BreakersDocument`](crate::BreakersDocument) of this one.
+    FORCE_BREAKER = "POST" "/v1/breakers/force", Some(Role::Operate);
+    /// Forgets all that is known of a breaker, as a [`ResetBreakerAsk`](crate::ResetBreakerAsk) says. Answers with the
+    /// [`BreakersDocument`](crate::BreakersDocument) of this one.
+    RESET_BREAKER = "POST" "/v1/breakers/reset", Some(Role::Operate);
     /// Groups that are held, as a [`HeldGroupsDocument`](crate::HeldGroupsDocument).
     GROUPS = "GET" "/v1/groups", Some(Role::Observe);
     /// Lets a group go on, as a [`ReleaseAsk`](crate::ReleaseAsk) says. Answers with a [`ReleasedDocument`](crate::ReleasedDocument).

@@ -110,7 +110,7 @@ impl List {
         let mut breakers = Vec::new();
         for tenant in client.tenants(self.tenant.as_ref())? {
             let (now, found) = client.breakers(&tenant).await?;
-            breakers.extend(found.into_iter().map(|found| BreakerDocument::new(&tenant, &found, now)));
+            breakers.extend(found.into_iter().map(|found| render::document(&tenant, &found, now)));
         }
         let text = render::table(&breakers, console.width(), console.paint());
         console.show(&BreakersDocument { breakers }, || text)?;
@@ -143,7 +143,7 @@ impl Which {
         let breakers: Vec<BreakerDocument> = found
             .iter()
             .filter(|found| found.name == name)
-            .map(|found| BreakerDocument::new(tenant, found, now))
+            .map(|found| render::document(tenant, found, now))
             .collect();
         let text = match &breakers[..] {
             [breaker] => render::line(breaker),

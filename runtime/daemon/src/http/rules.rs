@@ -1,20 +1,20 @@
-//! Routes of holds, groups and schedules.
+//! Routes of holds, breakers, groups and schedules.
 
 use axum::extract::State as Extracted;
 use sandhog_api::{
-    BackfillAsk, HeldDocument, HeldGroupsDocument, HoldAsk, HoldDocument, HoldsDocument, NextDocument,
-    PauseScheduleAsk, PausedDocument, Problem, ReleaseAsk, ReleasedDocument, ResumedDocument,
-    ScheduleChangedDocument, ScheduleDocument, SchedulesDocument, Slug, UnreadScheduleDocument,
-    parse_time as parse_at,
+    BackfillAsk, BreakerDocument, BreakersDocument, ForceBreakerAsk, HeldDocument, HeldGroupsDocument,
+    HoldAsk, HoldDocument, HoldsDocument, NextDocument, PauseScheduleAsk, PausedDocument, Problem,
+    ReleaseAsk, ReleasedDocument, ResetBreakerAsk, ResumedDocument, ScheduleChangedDocument,
+    ScheduleDocument, SchedulesDocument, Slug, Time, UnreadScheduleDocument, parse_time as parse_at,
 };
 use sandhog_config::units::parse_time;
 use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
-use sandhog_core::id::{GroupKey, Kind, QueueName, ScheduleName, TenantId};
+use sandhog_core::id::{BreakerName, GroupKey, Kind, QueueName, ScheduleName, TenantId};
 
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared};
 use crate::service::schedules::Change;
-use crate::service::{groups, holds, schedules, tenants};
+use crate::service::{Caller, Service, breakers, groups, holds, schedules, tenants};
 
 /// Number of the next times of a schedule, if nothing else is said, and at most.
 const NEXT: (usize, usize) = (10, 1000);
@@ -30,6 +30,16 @@ fn parsed<T, E: std::fmt::Display>(
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<Option<T>, Problem> {
     text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
+}
+
+/// Returns when what somebody does ends by itself.
+fn end_of(lasts: Option<&str>, until: Option<Time>) -> Result<HoldEnd, Problem> {
+    match (parsed("for", lasts, parse_time)?, until) {
+        (Some(_), Some(_)) => Err(malformed("until", &"there is `for` as well")),
+        (Some(time), None) => Ok(HoldEnd::After(time)),
+        (None, Some(until)) => Ok(HoldEnd::At(until.0)),
+        (None, None) => Ok(HoldEnd::Lifted),
+    }
 }
 
 pub(super) async fn holds_of(
@@ -59,12 +69,7 @@ pub(super) async fn hold(
         queue: parsed("queue", ask.queue.as_deref(), QueueName::parse)?,
         kind: parsed("kind", ask.kind.as_deref(), Kind::parse)?,
     };
-    let end = match (parsed("for", ask.lasts.as_deref(), parse_time)?, ask.until) {
-        (Some(_), Some(_)) => return Err(malformed("until", &"there is `for` as well").into()),
-        (Some(time), None) => HoldEnd::After(time),
-        (None, Some(until)) => HoldEnd::At(until.0),
-        (None, None) => HoldEnd::Lifted,
-    };
+    let end = end_of(ask.lasts.as_deref(), ask.until)?;
     let by = Some(caller.name().to_owned());
     let hold = NewHold { scope: scope.clone(), reason: HoldReason::Paused, by, end, note: ask.note };
     holds::hold(service, caller, &tenant, hold).await?;
@@ -90,6 +95,67 @@ pub(super) async fn lift(
         return Err(Problem::new(Slug::Conflict, message).into());
     };
     Ok(Json(ResumedDocument { lifted: vec![HoldDocument::new(tenant.as_str(), hold)] }))
+}
+
+pub(super) async fn breakers_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<BreakersDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = Vec::new();
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        all.extend(breakers_now(&state.service, &caller.0, &tenant).await?);
+    }
+    Ok(Json(BreakersDocument { breakers: all }))
+}
+
+pub(super) async fn force_breaker(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<ForceBreakerAsk>,
+) -> Result<Json<BreakersDocument>, Refused> {
+    let (by, end) = (Some(caller.0.name().to_owned()), end_of(ask.lasts.as_deref(), ask.until)?);
+    let change = breakers::Change::Force { is_open: ask.open, by, note: ask.note, end };
+    change_breaker(&state.service, &caller.0, ask.tenant.as_deref(), &ask.name, change).await
+}
+
+pub(super) async fn reset_breaker(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<ResetBreakerAsk>,
+) -> Result<Json<BreakersDocument>, Refused> {
+    let ResetBreakerAsk { tenant, name } = ask;
+    change_breaker(&state.service, &caller.0, tenant.as_deref(), &name, breakers::Change::Reset).await
+}
+
+async fn change_breaker(
+    service: &Service,
+    caller: &Caller,
+    tenant: Option<&str>,
+    name: &str,
+    change: breakers::Change,
+) -> Result<Json<BreakersDocument>, Refused> {
+    let tenant = parsed("tenant", tenant, TenantId::parse)?;
+    let tenant = tenants::one(service, caller, tenant.as_ref())?;
+    let name = BreakerName::parse(name).map_err(|error| malformed("name", &error))?;
+    breakers::change(service, caller, &tenant, &name, change).await?;
+    let mut all = breakers_now(service, caller, &tenant).await?;
+    all.retain(|breaker| breaker.name == name.as_str());
+    Ok(Json(BreakersDocument { breakers: all }))
+}
+
+async fn breakers_now(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+) -> Result<Vec<BreakerDocument>, Problem> {
+    let (now, found) = breakers::list(service, caller, tenant).await?;
+    let document = |found: &breakers::Found| {
+        BreakerDocument::new(tenant, &found.name, found.terms.as_ref(), &found.record, now)
+    };
+    Ok(found.iter().map(document).collect())
 }
 
 pub(super) async fn groups_of(

@@ -61,8 +61,7 @@ fn site(more: &str) -> Site {
     let file = folder.path().join("sandhog.toml");
     fs::write(&file, text).expect("ours");
     fs::create_dir(folder.path().join("plugins.d")).expect("ours");
-    let plugin =
-        "[plugin]\nname = \"hog\"\ntenant = \"acme\"\ncomponent = \"x.wasm\"\nkinds = [\"hog.run\"]\n";
+    let plugin = "[plugin]\nname = \"hog\"\ntenant = \"acme\"\ncomponent = \"x.wasm\"\nkinds = [\"hog.run\"]\ncalls = [\"stripe\"]\n";
     fs::write(folder.path().join("plugins.d/hog.toml"), plugin).expect("ours");
     let config = sandhog_config::load_for_broker(&file).expect("it is right");
     let body = config.http.as_ref().expect("there is one").body;
@@ -268,6 +267,17 @@ async fn cases(site: &Site) -> Vec<Case> {
             route::LIFT,
             at(route::LIFT, "?tenant=acme&queue=default"),
             at(route::LIFT, "?tenant=acme&queue=!"),
+        ),
+        list(route::BREAKERS),
+        body(
+            route::FORCE_BREAKER,
+            json!({ "tenant": "acme", "name": "stripe", "open": true, "for": "1h", "note": "down" }),
+            json!({ "tenant": "acme", "name": "stripe", "open": "yes" }),
+        ),
+        body(
+            route::RESET_BREAKER,
+            json!({ "tenant": "acme", "name": "stripe" }),
+            json!({ "tenant": "acme", "name": "!" }),
         ),
         list(route::GROUPS),
         body(
