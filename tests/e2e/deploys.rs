@@ -791,7 +791,7 @@ async fn whatever_is_said_to_the_socket_the_daemon_goes_on() {
         ("DELETE /v1/plugins", "", "405", "method-not-allowed"),
         ("POST /v1/rollback", "{\"plugin\": \"../..\"}", "404", "unknown-plugin"),
         ("POST /v1/rollback", "{\"plugin\": \"a\", \"force\": true}", "400", "malformed-request"),
-        ("POST /v1/rollback", &"[".repeat(20_000), "413", "request-too-large"),
+        ("POST /v1/rollback", &"[".repeat(70_000), "413", "request-too-large"),
     ] {
         let answer = ask(head, body);
         let (status, slug) = (format!("HTTP/1.1 {status} "), format!("\"slug\":\"{slug}\""));

@@ -361,8 +361,10 @@ const MISTAKES: [Mistake; 6] = [
         more: "",
         make: |site| {
             let file = site.path().join("plugins.d/bad.toml");
-            remove(&file);
-            mkfifoat(CWD, file, Mode::RUSR | Mode::WUSR).expect("a pipe");
+            // In one step: a file that is gone for a moment is a plugin that was removed.
+            let aside = file.with_extension("aside");
+            mkfifoat(CWD, &aside, Mode::RUSR | Mode::WUSR).expect("a pipe");
+            fs::rename(aside, file).expect("one folder");
         },
         said: "a named pipe",
     },

@@ -241,12 +241,17 @@ impl Case {
         let Code::Handler(handler) = &mut self.code else { return None };
         let web = match &handler.payload {
             payload if payload.contains("https://127.0.0.1:PORT") => BackgroundWeb::start_tls(reply),
-            payload if payload.contains("http://127.0.0.1:PORT") => BackgroundWeb::start(reply),
+            payload
+                if payload.contains("http://127.0.0.1:PORT") || payload.contains("http://localhost:PORT") =>
+            {
+                BackgroundWeb::start(reply)
+            }
             _ => return None,
         };
         let port = web.port();
         handler.payload = handler.payload.replace("PORT", &port.to_string()).into();
-        self.toml = format!("[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]").into();
+        let grant = |host: &str| format!("{{ to = \"{host}:{port}\", private = \"allow\" }}");
+        self.toml = format!("[grants]\nhttp = [{}, {}]", grant("127.0.0.1"), grant("localhost")).into();
         Some(web)
     }
 

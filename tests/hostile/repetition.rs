@@ -28,9 +28,6 @@ const LIMITS: &str = "host_calls = 110";
 /// A directory with a quota, for the ordinary handlers.
 const FILES: &str = "[grants]\ndirs = [{ host = \"../granted\", guest = \"/data\", access = \"read-write\", quota = \"16MiB\" }]";
 
-/// No such name is there.
-const NAMES: &str = "[grants]\nhttp = [\"*.nowhere.invalid:80\"]";
-
 /// Fuel of a run that sends requests.
 const FUEL_OF_REQUESTS: u64 = 10_000_000;
 
@@ -84,23 +81,21 @@ fn ordinary() -> Vec<Case> {
     ]
 }
 
-/// Requests that are answered, over the connection that a run has and over a new one each, and look-ups of a name.
+/// Requests that are answered: over the connection that a run has, over a new one each, and to a name.
 fn requests() -> Vec<Case> {
-    let call = |name, payload, toml| {
-        let case = Case::handler(name, Promise::HostMemory, "", ["hog.exchange", payload]).toml(toml);
+    let call = |name, payload| {
+        let case = Case::handler(name, Promise::HostMemory, "", ["hog.exchange", payload]);
         case.fuel(FUEL_OF_REQUESTS).limits(LIMITS)
     };
     vec![
-        call("sends-requests", r#"{"url": "http://127.0.0.1:PORT/", "times": 3}"#, ""),
+        call("sends-requests", r#"{"url": "http://127.0.0.1:PORT/", "times": 3}"#),
         call(
             "makes-connections",
             r#"{"url": "http://127.0.0.1:PORT/", "method": "POST", "send": 1, "times": 3}"#,
-            "",
         ),
         call(
             "looks-up-names",
-            r#"{"url": "http://x.nowhere.invalid/", "times": 3, "heedless": true}"#,
-            NAMES,
+            r#"{"url": "http://localhost:PORT/", "method": "POST", "send": 1, "times": 3}"#,
         ),
     ]
 }

@@ -149,7 +149,7 @@ fn data(guest: Guest, text: &str) -> String {
 #[tokio::test]
 async fn a_backtrace_has_files_and_lines_if_the_engine_is_to_read_them() {
     let wasm = include_bytes!("../../../../tests/fixtures/debug-info.wasm").to_vec();
-    let place = "\n  at check (0x1f8)";
+    let place = "check (0x1f8)\n";
     for backtrace_lines in [false, true] {
         let bed = Bed::with(Config { backtrace_lines, ..config() });
         let report = bed.run(wasm.clone()).await;

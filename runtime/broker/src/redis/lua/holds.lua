@@ -178,25 +178,24 @@ do
     writes.wake()
   end
 
-  -- Takes back from the gates what is over; says whether there was anything.
+  -- Takes back from the gates what is over, and takes in when those that are left change. One that can't be read stays.
   local function sweep_gates()
-    local gates, has_changed = call('HGETALL', gates_key()), false
+    local gates = call('HGETALL', gates_key())
     for n = 1, #gates, 2 do
       local is_whole, gate = pcall(unpack_values, gates[n + 1])
-      local until_time, most, lapses = unpack(is_whole and type(gate) == 'table' and gate or { 0, 0, 0 })
-      if until_time <= now then
-        if most == 0 or lapses <= now then
+      if is_whole and type(gate) == 'table' then
+        local until_time, most, lapses = unpack(gate)
+        if until_time <= now and (most == 0 or lapses <= now) then
           writes.value('HDEL', gates_key(), gates[n])
-          has_changed = true
-        elseif until_time > 0 then
-          gate[1] = 0
-          writes.pair('HSET', gates_key(), gates[n], pack_values(gate))
-          first_end = min(first_end, lapses)
-          has_changed = true
+        else
+          if until_time <= now and until_time > 0 then
+            until_time, gate[1] = 0, 0
+            writes.pair('HSET', gates_key(), gates[n], pack_values(gate))
+          end
+          first_end = min(first_end, changes_at(until_time, most, lapses))
         end
       end
     end
-    return has_changed
   end
 
   -- Forgets holds that have ended, and tells the listeners if there were any.
