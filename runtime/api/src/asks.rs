@@ -37,7 +37,7 @@ pub struct JobAsk {
     pub unique_until: Option<String>,
     /// Time after which the key is free in any case.
     pub unique_for: Option<String>,
-    /// What becomes of a job whose key is held: `existing`, `reject` or `replace`.
+    /// Rule for a job whose key is held: `existing`, `reject` or `replace`.
     pub on_clash: Option<String>,
     /// Time without another such job after which it runs, with the payload of the last one.
     pub debounce: Option<String>,
@@ -59,7 +59,7 @@ pub struct JobAsk {
     pub content_type: Option<String>,
     /// Position in the trace that it belongs to.
     pub traceparent: Option<String>,
-    /// What goes with the trace.
+    /// State of the trace, as the systems on its way have added it.
     pub tracestate: Option<String>,
     /// Only revision of its plugin on which it runs: a whole sha256.
     pub revision: Option<String>,

@@ -13,7 +13,7 @@ pub struct EventDocument {
     pub cursor: String,
     /// Time of the change.
     pub at: Option<String>,
-    /// What has happened.
+    /// Slug of the kind of event.
     pub event: &'static str,
     /// The tenant.
     pub tenant: String,
@@ -85,6 +85,6 @@ pub struct PlaceDocument {
 pub struct EventsDocument {
     /// The events, in order of time; those of a tenant in their own order.
     pub events: Vec<EventDocument>,
-    /// Where to go on, for each tenant.
+    /// The place at which to go on, for each tenant.
     pub tenants: Vec<PlaceDocument>,
 }

@@ -51,7 +51,7 @@ pub struct JobDocument {
     pub content_type: Option<String>,
     /// The position in the trace that it belongs to.
     pub traceparent: Option<String>,
-    /// What goes with the trace.
+    /// State of the trace, as the systems on its way have added it.
     pub tracestate: Option<String>,
     /// Time by which it has to start for the first time; null if it needn't.
     pub start_by: Option<String>,
@@ -81,8 +81,8 @@ pub struct JobDocument {
     pub revision: Option<String>,
     /// The reason why some of it is left empty: it is sealed, and can't be opened.
     pub unreadable: Option<String>,
-    /// What it waits for, what has to be seen to by somebody first; empty unless it is scheduled or ready. A list tells less of it
-    /// than a look at the one job.
+    /// All that it waits for, those that somebody has to see to first; empty unless it is scheduled or ready. A list tells less
+    /// of it than a look at the one job.
     pub waits: Vec<WaitDocument>,
     /// Payload and output; left out where jobs are listed, unless they are asked for.
     #[serde(flatten)]
@@ -214,7 +214,7 @@ pub struct AttemptDocument {
     pub daemon: Option<String>,
     /// The sha256 of the component that ran; null if it isn't known.
     pub revision: Option<String>,
-    /// What it spent.
+    /// Resources that it spent.
     pub usage: UsageDocument,
 }
 
@@ -406,7 +406,7 @@ pub struct CountsDocument {
     pub next: Option<String>,
 }
 
-/// JSON document of a job that can't be read.
+/// JSON document of a schedule that can't be read.
 #[derive(Debug, Serialize)]
 pub struct UnreadDocument {
     /// The tenant that it belongs to.

@@ -112,7 +112,7 @@ routes! {
     EVENTS = "GET" "/v1/events", Some(Role::Observe);
     /// Tenants, as a [`TenantsDocument`](crate::TenantsDocument).
     TENANTS = "GET" "/v1/tenants", Some(Role::Observe);
-    /// What tenants have spent, as a [`UsageReport`](crate::UsageReport).
+    /// Usage of tenants, as a [`UsageReport`](crate::UsageReport).
     USAGE = "GET" "/v1/usage", Some(Role::Observe);
     /// Has the configuration read again. Answers with [`Reloaded`](crate::Reloaded).
     RELOAD = "POST" "/v1/reload", Some(Role::Admin);

@@ -53,7 +53,7 @@ pub struct ScheduleDocument {
     pub kind: String,
     /// The queue of its jobs.
     pub queue: String,
-    /// What is done while an earlier job isn't finished: `skip`, `queue`, `allow` or another rule.
+    /// Rule for a time at which an earlier job isn't finished: `skip`, `queue`, `allow` or another rule.
     pub overlap: &'static str,
     /// Its pause; null if it isn't paused.
     pub paused: Option<PauseDocument>,
@@ -67,7 +67,7 @@ pub struct ScheduleDocument {
     pub skipped: u64,
     /// Number of times that wait for the job before.
     pub waiting: u64,
-    /// What became of the last times.
+    /// Outcomes of the last times.
     pub last: Vec<PastDocument>,
     /// The next times.
     pub next: Vec<TimeDocument>,
@@ -76,7 +76,7 @@ pub struct ScheduleDocument {
 /// JSON document of a pause.
 #[derive(Debug, Serialize)]
 pub struct PauseDocument {
-    /// Who has paused it; null if its definition says so.
+    /// Name of the person who has paused it; null if its definition says so.
     pub by: Option<String>,
     /// Time since which it is paused.
     pub since: Option<Time>,
@@ -93,7 +93,7 @@ pub struct PastDocument {
     pub at: Time,
     /// The job that was enqueued; null if none was.
     pub job: Option<String>,
-    /// What was done, for people.
+    /// Remark on what was done, for people.
     pub remark: String,
 }
 
@@ -124,7 +124,7 @@ pub struct ScheduleChangedDocument {
     pub tenant: String,
     /// The name of the schedule.
     pub schedule: String,
-    /// What was done.
+    /// Change that was made.
     pub done: String,
     /// Ids of the jobs that were enqueued.
     pub jobs: Vec<String>,

@@ -8,7 +8,7 @@ use sandhog_core::account::{Account, Day, RunEnd};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// What rows of usage are told apart by.
+/// Property by which rows of usage are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum By {
     /// The day, in UTC.
@@ -43,7 +43,7 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// The sum of all rows.
     pub total: Row,
-    /// What the rows are told apart by.
+    /// Properties by which the rows are told apart.
     #[serde(skip)]
     pub by: Vec<By>,
 }

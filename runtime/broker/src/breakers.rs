@@ -23,7 +23,7 @@ pub struct BreakerWrite {
 pub struct BreakerRecord {
     /// The record: see [`Breaker::to_bytes`].
     pub bytes: Vec<u8>,
-    /// What keeps jobs from being leased; `None` if nothing does.
+    /// Barrier that keeps jobs from being leased; `None` if there is none.
     pub gate: Option<Barrier>,
 }
 
@@ -40,7 +40,7 @@ impl BreakerRecord {
 /// Result of a [`BreakerWrite`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerWritten {
-    /// It was done.
+    /// The record was written.
     Done,
     /// The stored record has another version, as somebody else was faster. Nothing was changed.
     Stale,

@@ -151,7 +151,7 @@ impl BreakerRule {
     }
 }
 
-/// What a configuration says of a breaker.
+/// Terms of a breaker, as a configuration has them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BreakerTerms {
     /// Rule by which it opens and closes.
@@ -160,14 +160,14 @@ pub struct BreakerTerms {
     pub kinds: BTreeSet<Kind>,
 }
 
-/// What the end of a run says to a breaker.
+/// Evidence that the end of a run is to a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// What the breaker stands for works.
+    /// The service or plugin works.
     Works,
-    /// It doesn't.
+    /// The service or plugin doesn't work.
     Fails,
-    /// It takes no more calls for this long.
+    /// The service takes no more calls for this long.
     Limited(Duration),
 }
 
@@ -238,7 +238,7 @@ pub struct EndedRuns {
     pub started: Timestamp,
     /// Time at which they ended.
     pub ended: Timestamp,
-    /// How they ended.
+    /// Ends of those runs.
     pub tally: RunTally,
 }
 
@@ -258,7 +258,7 @@ pub enum BreakerState {
     Closed,
     /// No job passes.
     Open,
-    /// So many jobs at once pass, as probes.
+    /// This number of jobs at once pass, as probes.
     HalfOpen,
 }
 
@@ -303,7 +303,7 @@ pub struct Breaker {
     limited: Option<Limited>,
 }
 
-/// What a breaker has come to by the runs that it has counted.
+/// State to which a breaker has come by the runs that it has counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// Closed, with the runs of the window: by when the part of the window began in which they ended.
@@ -508,7 +508,7 @@ fn sum<'a>(parts: impl Iterator<Item = &'a (Timestamp, RunTally)>) -> RunTally {
     parts.fold(RunTally::default(), |all, (_, tally)| all.and(*tally))
 }
 
-/// What of a breaker keeps jobs from being leased, as a store knows it.
+/// Part of a breaker that keeps jobs from being leased, as a store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Barrier {
     /// Kinds of the jobs.
@@ -519,7 +519,7 @@ pub struct Barrier {
     pub since: Timestamp,
     /// Whether none passes.
     pub shut: Shut,
-    /// What passes when the gate isn't shut; `None` for all.
+    /// Jobs that pass when it isn't shut; `None` for all.
     pub probes: Option<Probes>,
 }
 
@@ -543,12 +543,12 @@ pub struct Probes {
     pub until: Timestamp,
 }
 
-/// What passes a gate at a time.
+/// Jobs that pass a barrier at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// No job.
     None,
-    /// As long as no more than so many that have passed it are leased.
+    /// All jobs, as long as no more than this number that have passed it are leased.
     Probes(NonZeroU32),
     /// All jobs.
     All,

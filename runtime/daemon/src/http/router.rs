@@ -50,12 +50,12 @@ const READY_TIME: Duration = Duration::from_secs(2);
 /// Number of seconds after which what can't be done now may be tried again.
 const AGAIN_AFTER: u64 = 5;
 
-/// What all requests share.
+/// State that all requests share.
 pub(super) struct State {
     pub(super) service: Service,
     pub(super) clock: Clock,
     pub(super) limiter: Limiter,
-    /// How far the server has come on its way down.
+    /// Phase of the server on its way down.
     phase: watch::Receiver<Phase>,
     /// Maximum length of a body in which jobs come in, in bytes.
     body_max: usize,
@@ -83,7 +83,7 @@ impl State {
 }
 
 impl State {
-    /// How far the server has come on its way down, to be followed.
+    /// Phase of the server on its way down, to be followed.
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.clone()
     }

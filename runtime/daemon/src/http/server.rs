@@ -63,7 +63,7 @@ pub struct Server {
     runtime: Option<Runtime>,
 }
 
-/// How far a server has come on its way down.
+/// Phase of a server on its way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// All is served.

@@ -153,7 +153,7 @@ struct Follower {
     renew_every: Duration,
     renew_at: Instant,
     phase: watch::Receiver<Phase>,
-    /// What is still to be sent.
+    /// Events that are still to be sent.
     said: VecDeque<String>,
     /// Whether there are more events already.
     has_more: bool,

@@ -178,7 +178,7 @@ fn kind() -> Kind {
     Kind::parse("hog.run").expect("valid")
 }
 
-/// What goes in: path and query, and a body.
+/// Input: path and query, and a body.
 type In = (String, Option<Value>);
 
 /// A route with what is right for it and what is wrong.

@@ -74,7 +74,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-/// What tells that a file is another one, or has been written.
+/// Stamps of files, which tell that one is another, or has been written.
 type Stamp = Option<(SystemTime, u64)>;
 
 /// Returns the stamps of all files of a certificate. Blocks.

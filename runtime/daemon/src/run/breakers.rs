@@ -44,7 +44,7 @@ struct Shared {
     is_over: AtomicBool,
 }
 
-/// What is to be reported to one breaker.
+/// Ends of runs that are to be reported to one breaker.
 #[derive(Clone)]
 struct Noted {
     terms: Arc<BreakerTerms>,
@@ -209,9 +209,9 @@ impl Noted {
     }
 }
 
-/// What became of a report.
+/// Outcome of a report.
 enum Reported {
-    /// It is in the breaker's record.
+    /// The report is in the breaker's record.
     Written(Option<Turn>),
     /// There is no record, and nothing to be said but that all is well.
     NotNeeded,

@@ -120,7 +120,7 @@ pub enum Event<'e> {
         tenant: &'e TenantId,
         /// The breaker.
         breaker: &'e BreakerName,
-        /// How it has changed.
+        /// Change of its state.
         turn: Turn,
     },
     /// A nominal time of a schedule was dealt with.
