@@ -324,10 +324,13 @@ fn docs_of_public_items_begin_with_what_these_are_or_do() {
         sources(&folder.join("src"), &mut files);
     }
     assert!(files.len() > 100, "all of them are looked at");
+    let mut found = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).expect("it is text");
-        assert_eq!(wrong_beginnings(&text), Vec::new(), "{}", file.display());
+        let wrong = wrong_beginnings(&text).into_iter();
+        found.extend(wrong.map(|(line, word)| format!("{}:{line}: {word}", file.display())));
     }
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[test]

@@ -13,6 +13,7 @@ from sandhog_sdk import (
     ABSENT,
     Context,
     Debounce,
+    Failure,
     HostError,
     NewJobOptions,
     Unique,
@@ -50,7 +51,7 @@ def play(ctx: Context, input: Any) -> str:
     return ""
 
 
-_PUT_OFFS = {
+_PUT_OFFS: dict[str, Callable[[float], Failure]] = {
     "snooze": snooze,
     "rate_limited": lambda wait: rate_limited(wait, "stripe"),
     "unavailable": lambda wait: unavailable("stripe", wait),

@@ -380,7 +380,7 @@ impl Breaker {
     /// Takes in a daemon's report. Kinds are those whose jobs the breaker holds back, as the daemon knows them. Returns how the
     /// breaker's state has changed.
     ///
-    /// What ends while the breaker is open tells of the time before, and doesn't count. Nor does what was leased before it was
+    /// A run that ends while the breaker is open tells of the time before, and doesn't count. Nor does what was leased before it was
     /// half-open.
     pub fn report(
         &mut self,

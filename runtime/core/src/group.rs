@@ -17,7 +17,7 @@ use crate::transition::Next;
 /// Maximum number of jobs of a group that a rule lets run at once.
 pub const GROUP_CONCURRENCY_MAX: u16 = 1000;
 
-/// What a queue does with the groups of its jobs. It holds for all daemons together.
+/// Rule of a queue for the groups of its jobs, which holds for all daemons together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum QueueRule {
     /// Each group has so many turns.

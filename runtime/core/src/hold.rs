@@ -65,7 +65,7 @@ pub enum HoldReason {
     Breaker,
     /// A breaker is half-open: few of the jobs at once may run.
     HalfOpen,
-    /// What the jobs call takes no more calls for now, as a handler has said.
+    /// The service that the jobs call takes no more calls for now, as a handler has said.
     RateLimited,
 }
 

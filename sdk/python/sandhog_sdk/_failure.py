@@ -1,5 +1,6 @@
 """How a handler gives up, and what any other exception means."""
 
+import copy
 import math
 from datetime import timedelta
 from typing import Literal
@@ -111,13 +112,9 @@ def to_failure(raised: BaseException) -> Failure:
     """The failure that anything raised comes to."""
     message = ": ".join(_describe(error) for error in _with_causes(raised))
     if isinstance(raised, Failure):
-        return Failure(
-            message,
-            permanent=raised.permanent,
-            code=raised.code,
-            retry_after_ms=raised.retry_after_ms,
-            put_off=raised.put_off,
-        )
+        failure = copy.copy(raised)
+        failure.args, failure.message = (message,), message
+        return failure
     return Failure(message)
 
 

@@ -93,7 +93,7 @@ pub async fn what_an_open_breaker_covers_is_not_leased(case: Case) {
     assert_eq!(leased_ids(&case).await, [held, also], "in the order in which they came");
 }
 
-/// It is the same to the millisecond, whether or not anybody sweeps.
+/// The time is the same to the millisecond, whether or not anybody sweeps.
 pub async fn an_open_breaker_lets_probes_through_at_its_time(case: Case) {
     let ids = [job_of(&case, "send").await, job_of(&case, "send").await, job_of(&case, "send").await];
     set(&case, "stripe", Some(gate(&case, &["send"], secs(10), 2))).await;
@@ -158,7 +158,7 @@ pub async fn a_job_is_a_probe_of_all_its_breakers(case: Case) {
     assert_eq!(leased_under(&case, limit(9)).await.len(), 1, "send");
 }
 
-/// What runs goes on, and what comes back waits with the others: no attempt, lease number or turn is spent on it.
+/// Jobs that run go on, and those that come back wait with the others: no attempt, lease number or turn is spent on them.
 pub async fn jobs_wait_at_an_open_breaker_as_they_are(case: Case) {
     job_of(&case, "send").await;
     let token = leased(&case).await[0];
@@ -229,7 +229,7 @@ pub async fn breakers_are_listed_as_holds(case: Case) {
     assert_eq!(list, [half_open("send"), half_open("sort")]);
 }
 
-/// What was read and is something else by now stays as it is.
+/// A record that is another one by now than the one that was read stays as it is.
 pub async fn a_breaker_is_written_as_it_was_read(case: Case) {
     assert_eq!(stored(&case, "stripe").await, None);
     let record = |bytes: &[u8]| Some(BreakerRecord { bytes: bytes.to_vec(), gate: None });

@@ -54,7 +54,8 @@ fn count(of: &[String], key: &str) -> usize {
     of.iter().filter(|other| *other == key).count()
 }
 
-/// Whoever has more jobs waiting. Also where some have been leased already, which gives no credit to those who come later.
+/// A group with many jobs waiting delays no other one's first. Nor does it where some of its jobs have been leased already, which
+/// gives no credit to groups that come later.
 pub async fn a_group_with_many_jobs_delays_no_other_ones_first(case: Case) {
     set(&case, fair(&[])).await;
     enqueue(&case, "many", 200).await;
@@ -178,7 +179,7 @@ pub async fn other_queues_and_tenants_share_by_themselves(case: Case) {
     assert_eq!(acme, 6);
 }
 
-/// What waits then shares as well.
+/// Jobs that wait when a queue becomes fair share as well.
 pub async fn a_queue_that_becomes_fair_shares_what_waits(case: Case) {
     enqueue(&case, "many", 30).await;
     let few = enqueue(&case, "few", 2).await;
@@ -190,7 +191,7 @@ pub async fn a_queue_that_becomes_fair_shares_what_waits(case: Case) {
     assert_eq!(count(&lease(&case, 9).await, "few"), 6);
 }
 
-/// What waits keeps its place, before all that comes, and new jobs go as they come.
+/// Jobs that wait when a queue is fair no more keep their places, before all that come, and new jobs go as they come.
 pub async fn a_queue_that_isnt_fair_any_more_goes_as_it_came(case: Case) {
     set(&case, fair(&[])).await;
     enqueue(&case, "a", 3).await;
@@ -257,7 +258,7 @@ pub async fn jobs_with_the_same_place_are_listed_each_once(case: Case) {
     assert_eq!(case.lease(30).await.iter().map(|lease| lease.token.job).collect::<Vec<_>>(), found);
 }
 
-/// Whoever's job ends keeps no place.
+/// A group whose jobs have ended keeps no place.
 pub async fn a_fair_queue_goes_on_for_long(case: Case) {
     set(&case, fair(&[("g1", 5)])).await;
     for round in 0..40 {

@@ -269,7 +269,7 @@ fn rule(ask: &JobAsk) -> Result<(UniqueRule, Option<Duration>), Problem> {
 /// Returns the edit that is asked for.
 ///
 /// # Errors
-/// It can't be understood, or changes nothing.
+/// The request can't be understood, or changes nothing.
 pub fn edit(ask: &EditAsk) -> Result<JobEdit, Problem> {
     let payload = match (&ask.payload, &ask.text) {
         (Some(_), Some(_)) => return Err(malformed("text", &"there is a payload as well")),

@@ -20,7 +20,7 @@ const TRIES_MAX: usize = 20;
 pub struct Found {
     /// Its name.
     pub name: BreakerName,
-    /// What the configuration says of it; `None` if it has it no more.
+    /// Terms of it in the configuration; `None` if it is there no more.
     pub terms: Option<BreakerTerms>,
     /// Its record, or the reason why it can't be read. One of which nothing is known is closed.
     pub record: Result<Breaker, String>,
@@ -29,7 +29,7 @@ pub struct Found {
 /// Change of a breaker by a person.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// It is open or closed from now on, whatever runs say.
+    /// The breaker is open or closed from now on, whatever runs say.
     Force {
         /// Whether it is open: none of its jobs is run.
         is_open: bool,
@@ -37,7 +37,7 @@ pub enum Change {
         by: Option<String>,
         /// Their remark.
         note: Option<String>,
-        /// When that ends.
+        /// End of that.
         end: HoldEnd,
     },
     /// All that is known of it is forgotten: it is closed, and counts anew.

@@ -7,7 +7,7 @@ use super::{Service, of_broker};
 /// Checks that the broker answers. Anybody may ask.
 ///
 /// # Errors
-/// It doesn't.
+/// The broker doesn't answer.
 pub async fn broker(service: &Service) -> Result<(), Problem> {
     let config = service.config();
     match config.tenants.keys().next() {

@@ -84,7 +84,7 @@ impl Compiler {
 pub(crate) struct Task<'a> {
     /// Its bytes.
     pub wasm: &'a [u8],
-    /// What that may cost.
+    /// Bounds on what that may cost.
     pub budget: &'a CompileBudget,
     /// Whether the engine that it is for has lines in its backtraces.
     pub backtrace_lines: bool,
