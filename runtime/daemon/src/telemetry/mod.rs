@@ -3,7 +3,7 @@
 //! | part | is about |
 //! |---|---|
 //! | [`Observer`], [`Event`] | the events, and the trait of those that read them |
-//! | [`observer`] | all that read them: the log |
+//! | [`observer()`] | all that read them: the log |
 //! | [`log`] | the log itself: a writer that nothing waits for |
 
 pub mod log;
