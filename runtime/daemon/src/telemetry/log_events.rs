@@ -55,8 +55,8 @@ impl Observer for LogEvents {
                 tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {consequence}; tenants.{tenant}.fuel sets it");
             }
             Event::BreakerTurned { tenant, breaker, turn: Turn::Opened { until, tally } } => {
-                let until = until.as_millis();
-                tracing::warn!(%tenant, %breaker, until, "the breaker is open, as {tally}: its jobs wait, and keep their attempts");
+                let until = sandhog_api::Time(until);
+                tracing::warn!(%tenant, %breaker, %until, "the breaker is open, as {tally}: its jobs wait, and keep their attempts");
             }
             Event::BreakerTurned { tenant, breaker, turn: Turn::Closed } => {
                 tracing::info!(%tenant, %breaker, "the breaker is closed: its jobs run");
