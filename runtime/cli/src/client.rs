@@ -110,7 +110,7 @@ impl Client {
         tenant: &TenantId,
         name: &BreakerName,
         change: breakers::Change,
-    ) -> Result<(), Problem> {
+    ) -> Result<(Timestamp, Option<breakers::Found>), Problem> {
         breakers::change(&self.service, &self.caller, tenant, name, change).await
     }
 

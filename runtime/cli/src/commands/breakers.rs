@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sandhog_config::units::parse_time;
-use sandhog_core::hold::HoldEnd;
 use sandhog_core::id::{BreakerName, TenantId};
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::breakers::Change;
 
 use crate::client::Client;
-use crate::commands::times::parse_at;
+use crate::commands::times::{hold_end, parse_at};
 use crate::exit::{Exit, Failure};
-use crate::output::breaker::{self as render, BreakerDocument, BreakersDocument};
+use crate::output::breaker::{self as render, BreakersDocument};
 use crate::output::console::Console;
 
 /// Look at circuit breakers, and open and close them by hand
@@ -121,11 +120,7 @@ impl List {
 impl How {
     async fn execute(self, is_open: bool, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let Self { which, time, until, note, by } = self;
-        let end = match (time, until) {
-            (Some(time), _) => HoldEnd::After(time),
-            (None, Some(until)) => HoldEnd::At(until),
-            (None, None) => HoldEnd::Lifted,
-        };
+        let end = hold_end(time, until);
         which.change(Change::Force { is_open, by, note, end }, config, console).await
     }
 }
@@ -138,18 +133,13 @@ impl Which {
         let [tenant] = &tenants[..] else {
             return Err(Failure::new("several tenants may have such a breaker").help("name it: --tenant"));
         };
-        client.change_breaker(tenant, &name, change).await?;
-        let (now, found) = client.breakers(tenant).await?;
-        let breakers: Vec<BreakerDocument> = found
-            .iter()
-            .filter(|found| found.name == name)
-            .map(|found| render::document(tenant, found, now))
-            .collect();
-        let text = match &breakers[..] {
-            [breaker] => render::line(breaker),
-            _ => format!("nothing is known of breaker {name} any more"),
+        let (now, found) = client.change_breaker(tenant, &name, change).await?;
+        let breaker = found.map(|found| render::document(tenant, &found, now));
+        let text = match &breaker {
+            Some(breaker) => render::line(breaker),
+            None => format!("nothing is known of breaker {name} any more"),
         };
-        console.show(&BreakersDocument { breakers }, || text)?;
+        console.show(&BreakersDocument { breakers: breaker.into_iter().collect() }, || text)?;
         Ok(Exit::Ok)
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 use sandhog_config::units::parse_time;
-use sandhog_core::hold::{Hold, HoldEnd, HoldReason, HoldScope, NewHold};
+use sandhog_core::hold::{Hold, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 
 use crate::client::Client;
-use crate::commands::times::parse_at;
+use crate::commands::times::{hold_end, parse_at};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::hold::{self as render, HoldDocument, HoldsDocument, PausedDocument, ResumedDocument};
@@ -102,11 +102,7 @@ impl Pause {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let client = Client::connect(config, Access::Serve).await?;
         let (tenant, scope) = (self.which.tenant(&client)?, self.which.scope());
-        let end = match (self.time, self.until) {
-            (Some(time), _) => HoldEnd::After(time),
-            (None, Some(until)) => HoldEnd::At(until),
-            (None, None) => HoldEnd::Lifted,
-        };
+        let end = hold_end(self.time, self.until);
         let hold =
             NewHold { scope: scope.clone(), reason: HoldReason::Paused, by: self.by, end, note: self.note };
         client.hold(&tenant, hold).await?;

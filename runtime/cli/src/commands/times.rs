@@ -1,7 +1,10 @@
 //! Parsing of points in time on the command line.
 
+use std::time::Duration;
+
 use jiff::civil;
 use sandhog_config::units::{InvalidUnit, parse_time, time};
+use sandhog_core::hold::HoldEnd;
 use sandhog_core::time::{Timestamp, millis};
 
 use sandhog_daemon::clock::Clock;
@@ -26,6 +29,15 @@ pub(crate) fn parse_at(text: &str) -> Result<Timestamp, String> {
             Ok(length) => Err(format!("{RULE}; to wait, say how long: --delay {}", time(length))),
             Err(_) => Err(RULE.to_owned()),
         },
+    }
+}
+
+/// Returns when what holds jobs back ends by itself: after a time, at one, or not at all.
+pub(crate) fn hold_end(time: Option<Duration>, until: Option<Timestamp>) -> HoldEnd {
+    match (time, until) {
+        (Some(time), _) => HoldEnd::After(time),
+        (None, Some(until)) => HoldEnd::At(until),
+        (None, None) => HoldEnd::Lifted,
     }
 }
 

@@ -1,43 +1,15 @@
 //! Digests of component files; a file that hasn't changed isn't read again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
-
 use sandhog_files::regular_file;
-
-/// Age of a file's last change from which its stamp can be relied on: a file that was written less long ago may be written
-/// again without its stamp telling.
-const SETTLED: Duration = Duration::from_secs(2);
-
-/// Attributes of a file that change when it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(file: &Metadata) -> Self {
-        let changed = (file.ctime(), file.ctime_nsec());
-        Self { device: file.dev(), inode: file.ino(), size: file.size(), changed }
-    }
-
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = u64::try_from(self.changed.0).unwrap_or(0);
-        since.saturating_sub(Duration::from_secs(changed)) > SETTLED
-    }
-}
+use sandhog_files::stamp::Stamp;
 
 /// Known digests, by path.
 #[derive(Debug, Default)]
@@ -90,13 +62,5 @@ mod tests {
         }
         assert!(files.digest(&path, Bytes(0)).is_err() && files.digest(folder.path(), Bytes(10)).is_err());
         assert!(files.digest(&folder.path().join("none"), Bytes(10)).is_err());
-    }
-
-    #[test]
-    fn only_a_file_that_was_left_alone_for_a_while_is_known_by_its_stamp() {
-        let stamp = Stamp { device: 1, inode: 1, size: 1, changed: (1000, 0) };
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(!stamp.is_settled(at(1000)) && !stamp.is_settled(at(1002)) && stamp.is_settled(at(1003)));
-        assert!(!stamp.is_settled(at(0)), "a clock that was set back");
     }
 }

@@ -19,10 +19,10 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use sandhog_config::{Config, is_plugin_file};
 use sandhog_files::disk::{self, Progress};
+use sandhog_files::stamp::Stamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::files::Stamp;
 use super::handle::Handle;
 use crate::deploy::signatures::signature_path;
 use crate::off_thread::off_thread;
@@ -121,7 +121,7 @@ impl Watched {
 fn stamps_of(paths: &[PathBuf], progress: &Progress) -> Vec<Option<Stamp>> {
     let stamp = |path: &PathBuf| {
         progress.step();
-        fs::metadata(path).ok().map(|file| Stamp::of(&file))
+        Stamp::at(path)
     };
     paths.iter().map(stamp).collect()
 }

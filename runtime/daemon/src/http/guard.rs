@@ -155,25 +155,23 @@ fn authenticate(
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<(Caller, Rate, Option<TokenHash>), Problem> {
-    let refuse = |why: &str| Err(Problem::new(Slug::Unauthenticated, why));
-    let Some(http) = &config.http else { return refuse("the configuration has no [http] any more") };
+    let refused = |why: &str| Problem::new(Slug::Unauthenticated, why);
+    let Some(http) = &config.http else { return Err(refused("the configuration has no [http] any more")) };
     if http.tokens.is_empty() {
         return Ok((Caller::new("anonymous", Scope::All, Role::Admin), http.rate, None));
     }
     let Some(told) = headers.get(AUTHORIZATION) else {
-        return match refuse("the request has no token") {
-            Err(problem) => Err(problem.help("send it as a header: Authorization: Bearer TOKEN")),
-            known => known,
-        };
+        let problem = refused("the request has no token");
+        return Err(problem.help("send it as a header: Authorization: Bearer TOKEN"));
     };
     let bearer = told.to_str().ok().and_then(|told| told.split_once(' '));
     let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let Some((_, text)) = bearer else {
-        return refuse("the token isn't sent as `Authorization: Bearer TOKEN`");
+        return Err(refused("the token isn't sent as `Authorization: Bearer TOKEN`"));
     };
     match find(&http.tokens, text.trim()) {
-        None => refuse("there is no such token"),
-        Some(token) if token.expires.is_some_and(|end| end <= now) => refuse("the token has expired"),
+        None => Err(refused("there is no such token")),
+        Some(token) if token.expires.is_some_and(|end| end <= now) => Err(refused("the token has expired")),
         Some(token) => {
             let Token { name, hash, role, scope, rate, .. } = token;
             let caller = Caller::new(name.clone(), scope.clone(), *role);

@@ -21,7 +21,7 @@ use sandhog_core::waits::{self, WaitTerms};
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
-use crate::service::{Caller, asks, flows, holds, jobs, tenants};
+use crate::service::{Caller, asks, flows, holds, jobs, labels_of, malformed, parsed, tenants};
 
 /// Header by which a request is known when it is repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -42,11 +42,7 @@ pub(super) async fn enqueue(
     Json(ask): Json<JobAsk>,
 ) -> Result<Response, Refused> {
     let key = key(&headers)?;
-    let document = asks::enqueue(&state.service, &caller.0, &state.clock, &[ask], key).await?;
-    match asks::refusal(&document) {
-        Some(problem) => Err(problem.into()),
-        None => Ok(stored(&document)),
-    }
+    Ok(stored(&asks::enqueue_one(&state.service, &caller.0, &state.clock, ask, key).await?))
 }
 
 pub(super) async fn enqueue_many(
@@ -273,37 +269,26 @@ pub(super) async fn bulk(
 type BulkOf = (Option<TenantId>, JobAction, Option<JobState>, Filter);
 
 fn bulk_of(ask: &BulkAsk) -> Result<BulkOf, Problem> {
-    let malformed = |what: &str, why: String| Problem::new(Slug::MalformedRequest, format!("{what}: {why}"));
     let action = match ask.action.as_str() {
         "cancel" => JobAction::Cancel,
         "redrive" => JobAction::Redrive,
         "run-now" => JobAction::RunNow,
         "remove" => JobAction::Remove,
-        _ => return Err(malformed("action", "it is one of cancel, redrive, run-now, remove".to_owned())),
+        _ => return Err(malformed("action", &"it is one of cancel, redrive, run-now, remove")),
     };
-    macro_rules! parsed {
-        ($field:ident, $parse:expr) => {
-            ask.$field
-                .as_deref()
-                .map(|text| $parse(text).map_err(|error| malformed(stringify!($field), error.to_string())))
-                .transpose()?
-        };
-    }
-    let labels = ask.labels.iter().map(|(name, value)| Labels::parse(&format!("{name}={value}")));
-    let labels: Result<Vec<_>, _> = labels.collect();
-    let labels = labels.and_then(Labels::of).map_err(|error| malformed("labels", error.to_string()))?;
     let filter = Filter {
-        queue: parsed!(queue, QueueName::parse),
-        kind: parsed!(kind, Kind::parse),
-        reason: parsed!(reason, reason_of),
+        queue: parsed("queue", ask.queue.as_deref(), QueueName::parse)?,
+        kind: parsed("kind", ask.kind.as_deref(), Kind::parse)?,
+        reason: parsed("reason", ask.reason.as_deref(), reason_of)?,
         enqueued_from: ask.since.map(|at| at.0),
         enqueued_until: ask.until.map(|at| at.0),
-        group: parsed!(group, GroupKey::parse),
-        labels,
+        group: parsed("group", ask.group.as_deref(), GroupKey::parse)?,
+        labels: labels_of(&ask.labels)?,
         message: ask.message.clone().unwrap_or_default(),
         last: LastTimes::default(),
     };
-    Ok((parsed!(tenant, TenantId::parse), action, parsed!(state, state_of), filter))
+    let tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
+    Ok((tenant, action, parsed("state", ask.state.as_deref(), state_of)?, filter))
 }
 
 pub(super) async fn counts(

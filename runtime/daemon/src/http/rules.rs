@@ -10,27 +10,15 @@ use sandhog_api::{
 use sandhog_config::units::parse_time;
 use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, GroupKey, Kind, QueueName, ScheduleName, TenantId};
+use sandhog_core::time::Timestamp;
 
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared};
 use crate::service::schedules::Change;
-use crate::service::{Caller, Service, breakers, groups, holds, schedules, tenants};
+use crate::service::{Caller, Service, breakers, groups, holds, malformed, parsed, schedules, tenants};
 
 /// Number of the next times of a schedule, if nothing else is said, and at most.
 const NEXT: (usize, usize) = (10, 1000);
-
-fn malformed(what: &str, why: &dyn std::fmt::Display) -> Problem {
-    Problem::new(Slug::MalformedRequest, format!("{what}: {why}"))
-}
-
-/// Parses a text of a request, if it is there.
-fn parsed<T, E: std::fmt::Display>(
-    what: &str,
-    text: Option<&str>,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<Option<T>, Problem> {
-    text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
-}
 
 /// Returns when what somebody does ends by itself.
 fn end_of(lasts: Option<&str>, until: Option<Time>) -> Result<HoldEnd, Problem> {
@@ -106,7 +94,8 @@ pub(super) async fn breakers_of(
     query.end()?;
     let mut all = Vec::new();
     for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
-        all.extend(breakers_now(&state.service, &caller.0, &tenant).await?);
+        let (now, found) = breakers::list(&state.service, &caller.0, &tenant).await?;
+        all.extend(found.iter().map(|found| document(&tenant, found, now)));
     }
     Ok(Json(BreakersDocument { breakers: all }))
 }
@@ -140,22 +129,13 @@ async fn change_breaker(
     let tenant = parsed("tenant", tenant, TenantId::parse)?;
     let tenant = tenants::one(service, caller, tenant.as_ref())?;
     let name = BreakerName::parse(name).map_err(|error| malformed("name", &error))?;
-    breakers::change(service, caller, &tenant, &name, change).await?;
-    let mut all = breakers_now(service, caller, &tenant).await?;
-    all.retain(|breaker| breaker.name == name.as_str());
-    Ok(Json(BreakersDocument { breakers: all }))
+    let (now, changed) = breakers::change(service, caller, &tenant, &name, change).await?;
+    let documents = changed.iter().map(|found| document(&tenant, found, now)).collect();
+    Ok(Json(BreakersDocument { breakers: documents }))
 }
 
-async fn breakers_now(
-    service: &Service,
-    caller: &Caller,
-    tenant: &TenantId,
-) -> Result<Vec<BreakerDocument>, Problem> {
-    let (now, found) = breakers::list(service, caller, tenant).await?;
-    let document = |found: &breakers::Found| {
-        BreakerDocument::new(tenant, &found.name, found.terms.as_ref(), &found.record, now)
-    };
-    Ok(found.iter().map(document).collect())
+fn document(tenant: &TenantId, found: &breakers::Found, now: Timestamp) -> BreakerDocument {
+    BreakerDocument::new(tenant, &found.name, found.terms.as_ref(), &found.record, now)
 }
 
 pub(super) async fn groups_of(

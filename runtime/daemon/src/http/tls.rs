@@ -1,9 +1,8 @@
 //! The certificate of the interface over the network, which is read again when it changes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
 use rustls::server::WebPkiClientVerifier;
@@ -13,6 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sandhog_config::Tls;
 use sandhog_core::budget::Bytes;
 use sandhog_files::regular_file;
+use sandhog_files::stamp::Stamp;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -74,23 +74,17 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-/// Stamps of files, which tell that one is another, or has been written.
-type Stamp = Option<(SystemTime, u64)>;
-
 /// Returns the stamps of all files of a certificate. Blocks.
-pub(super) fn stamps(tls: &Tls) -> Vec<Stamp> {
-    let stamp = |path: &PathBuf| {
-        let file = fs::metadata(path).ok()?;
-        Some((file.modified().ok()?, file.len()))
-    };
-    [&tls.certificate, &tls.key].into_iter().chain(&tls.clients).map(stamp).collect()
+pub(super) fn stamps(tls: &Tls) -> Vec<Option<Stamp>> {
+    let files = [&tls.certificate, &tls.key].into_iter().chain(&tls.clients);
+    files.map(|path| Stamp::at(path)).collect()
 }
 
 /// Looks at the files `every` so often, and puts into force what has changed of them. `seen` has their stamps from before they
 /// were read. Never ends.
 pub(super) async fn follow(
     tls: Tls,
-    mut seen: Vec<Stamp>,
+    mut seen: Vec<Option<Stamp>>,
     every: Duration,
     in_force: watch::Sender<Arc<ServerConfig>>,
 ) {
@@ -115,6 +109,8 @@ pub(super) async fn follow(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rustls::ClientConfig;
     use rustls_pki_types::ServerName;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,6 +1,5 @@
 //! Jobs as programs ask for them, made into jobs.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use sandhog_api::{Answer, AnswerDocument, EditAsk, EnqueuedDocument, JobAsk, Problem, Slug};
@@ -11,13 +10,12 @@ use sandhog_core::id::{
     ContentType, GroupKey, JobId, Kind, QueueName, Revision, TenantId, TraceParent, TraceState, UniqueKey,
 };
 use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
-use sandhog_core::labels::Labels;
 use sandhog_core::time::Timestamp;
 use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
 use sha2::{Digest, Sha256};
 
 use super::enqueue::{self, Route, Wanted};
-use super::{Caller, Service};
+use super::{Caller, Service, labels_of, malformed, parsed};
 use crate::clock::Clock;
 use crate::unique;
 
@@ -30,10 +28,10 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// Longest wait of a debounced job, in multiples of its delay, if nothing else is said.
 const DEBOUNCE_MAX: u32 = 10;
 
-/// A job that was asked for, and its route.
-struct Made {
-    job: NewJob,
+/// Terms of a job that was asked for.
+struct Terms {
     route: Route,
+    /// Whether it is refused if another job holds its key.
     rejects: bool,
 }
 
@@ -49,6 +47,35 @@ pub async fn enqueue(
     asks: &[JobAsk],
     key: Option<&str>,
 ) -> Result<EnqueuedDocument, Problem> {
+    Ok(enqueue_each(service, caller, clock, asks, key).await?.0)
+}
+
+/// Enqueues the only job of a request, as [`enqueue`] does.
+///
+/// # Errors
+/// As of [`enqueue`]; and the job was refused.
+pub async fn enqueue_one(
+    service: &Service,
+    caller: &Caller,
+    clock: &Clock,
+    ask: JobAsk,
+    key: Option<&str>,
+) -> Result<EnqueuedDocument, Problem> {
+    let (document, refused) = enqueue_each(service, caller, clock, &[ask], key).await?;
+    match (refused, document.jobs.first().and_then(|job| job.problem.as_ref())) {
+        (Some(slug), Some(why)) => Err(Problem::new(slug, format!("nothing was enqueued: {why}"))),
+        _ => Ok(document),
+    }
+}
+
+/// Enqueues jobs. Returns the answers, and the kind of problem of the first one that was refused.
+async fn enqueue_each(
+    service: &Service,
+    caller: &Caller,
+    clock: &Clock,
+    asks: &[JobAsk],
+    key: Option<&str>,
+) -> Result<(EnqueuedDocument, Option<Slug>), Problem> {
     if asks.len() > ENQUEUE_MAX {
         let message = format!("{} jobs are more than {ENQUEUE_MAX} at once", asks.len());
         return Err(Problem::new(Slug::RequestTooLarge, message));
@@ -57,37 +84,44 @@ pub async fn enqueue(
         let message = format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes");
         return Err(Problem::new(Slug::MalformedRequest, message));
     }
-    let mut made = Vec::with_capacity(asks.len());
+    let (mut jobs, mut terms) = (Vec::with_capacity(asks.len()), Vec::with_capacity(asks.len()));
     for (n, ask) in asks.iter().enumerate() {
-        let one = make(service, caller, clock, ask, key.map(|key| (key, n)));
-        made.push(one.map_err(|mut problem| {
+        let made = make(service, caller, clock, ask, key.map(|key| (key, n)));
+        let (job, of_job) = made.map_err(|mut problem| {
             if asks.len() > 1 {
                 problem.detail = format!("jobs[{n}]: {}", problem.detail);
             }
             problem
-        })?);
+        })?;
+        jobs.push(job);
+        terms.push(of_job);
     }
-    let Some(Made { route: first, .. }) = made.first() else {
+    let Some(Terms { route: first, .. }) = terms.first() else {
         return Err(Problem::new(Slug::MalformedRequest, "there are no jobs in it"));
     };
     let (tenant, queue) = (first.tenant.clone(), first.queue.clone());
-    let warnings = warnings(service, caller, &made);
-    let mut answers: Vec<AnswerDocument> = Vec::with_capacity(made.len());
+    let warnings = warnings(service, caller, &jobs, &terms);
+    let mut answers: Vec<AnswerDocument> = Vec::with_capacity(jobs.len());
+    let (mut left, mut refused) = (&jobs[..], None);
     // One call for each stretch of jobs that share their tenant and their bounds.
-    for stretch in made.chunk_by(|a, b| a.route.tenant == b.route.tenant && a.route.bounds == b.route.bounds)
+    for stretch in terms.chunk_by(|a, b| a.route.tenant == b.route.tenant && a.route.bounds == b.route.bounds)
     {
-        let jobs: Vec<NewJob> = stretch.iter().map(|made| made.job.clone()).collect();
-        let Some(Made { route, .. }) = stretch.first() else { continue };
-        let said = enqueue::enqueue(service, caller, route, &jobs).await?;
-        answers.extend(stretch.iter().zip(said).map(|(made, said)| answer(made, said)));
+        let (jobs, rest) = left.split_at(stretch.len());
+        left = rest;
+        let said = enqueue::enqueue(service, caller, &stretch[0].route, jobs).await?;
+        for ((job, terms), said) in jobs.iter().zip(stretch).zip(said) {
+            let (answer, slug) = answer(job.id, terms, said);
+            answers.push(answer);
+            refused = refused.or(slug);
+        }
     }
-    Ok(EnqueuedDocument::new(&tenant, &queue, answers, warnings))
+    Ok((EnqueuedDocument::new(&tenant, &queue, answers, warnings), refused))
 }
 
-fn warnings(service: &Service, caller: &Caller, made: &[Made]) -> Vec<String> {
+fn warnings(service: &Service, caller: &Caller, jobs: &[NewJob], terms: &[Terms]) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     let mut seen: Option<(&TenantId, &QueueName, &Kind)> = None;
-    for Made { job, route, .. } in made {
+    for (job, Terms { route, .. }) in jobs.iter().zip(terms) {
         let of = (&route.tenant, &route.queue, &job.kind);
         if seen.replace(of) != Some(of) {
             let found = enqueue::unserved(service, caller, of.0, of.1, of.2);
@@ -98,51 +132,26 @@ fn warnings(service: &Service, caller: &Caller, made: &[Made]) -> Vec<String> {
     warnings
 }
 
-fn answer(made: &Made, said: Enqueued) -> AnswerDocument {
-    let bounds = &made.route.bounds;
-    let (id, answer, problem) = match said {
-        Enqueued::Stored => (made.job.id, Answer::Stored, None),
-        Enqueued::Duplicate(holder) if made.rejects => {
-            (holder, Answer::Refused, Some(format!("job {holder} holds the unique key of this kind")))
+/// Makes the answer for a job from what the broker says, with the kind of problem if it is refused.
+fn answer(job: JobId, terms: &Terms, said: Enqueued) -> (AnswerDocument, Option<Slug>) {
+    let Route { tenant, bounds, .. } = &terms.route;
+    let refused = |id, slug, why| (id, Answer::Refused, Some((slug, why)));
+    let (id, answer, refusal) = match said {
+        Enqueued::Stored => (job, Answer::Stored, None),
+        Enqueued::Duplicate(holder) if terms.rejects => {
+            refused(holder, Slug::Conflict, format!("job {holder} holds the unique key of this kind"))
         }
         Enqueued::Duplicate(holder) => (holder, Answer::Duplicate, None),
         Enqueued::Replaced(holder) => (holder, Answer::Replaced, None),
         Enqueued::TooLarge => {
-            (made.job.id, Answer::Refused, Some(format!("its payload is larger than {}", bounds.payload)))
+            refused(job, Slug::RequestTooLarge, format!("its payload is larger than {}", bounds.payload))
         }
         Enqueued::Full(excess) => {
-            let why = format!("{} of tenants.{}", bounds.explain(excess), made.route.tenant);
-            (made.job.id, Answer::Refused, Some(why))
+            refused(job, Slug::QueueFull, format!("{} of tenants.{tenant}", bounds.explain(excess)))
         }
     };
-    AnswerDocument { line: None, id: id.to_string(), answer, problem }
-}
-
-/// Returns why the only job of a request was refused. `None` if it wasn't.
-#[must_use]
-pub fn refusal(document: &EnqueuedDocument) -> Option<Problem> {
-    let [AnswerDocument { answer: Answer::Refused, problem: Some(why), .. }] = &document.jobs[..] else {
-        return None;
-    };
-    let slug = match why {
-        why if why.starts_with("its payload") => Slug::RequestTooLarge,
-        why if why.starts_with("job ") => Slug::Conflict,
-        _ => Slug::QueueFull,
-    };
-    Some(Problem::new(slug, format!("nothing was enqueued: {why}")))
-}
-
-fn malformed(what: &str, why: &dyn Display) -> Problem {
-    Problem::new(Slug::MalformedRequest, format!("{what}: {why}"))
-}
-
-/// Parses a text of a request, if it is there.
-fn parsed<T, E: Display>(
-    what: &str,
-    text: Option<&str>,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<Option<T>, Problem> {
-    text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
+    let (slug, problem) = refusal.unzip();
+    (AnswerDocument { line: None, id: id.to_string(), answer, problem }, slug)
 }
 
 fn make(
@@ -151,7 +160,7 @@ fn make(
     clock: &Clock,
     ask: &JobAsk,
     key: Option<(&str, usize)>,
-) -> Result<Made, Problem> {
+) -> Result<(NewJob, Terms), Problem> {
     let kind = Kind::parse(&ask.kind).map_err(|error| malformed("kind", &error))?;
     let tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
     let queue = parsed("queue", ask.queue.as_deref(), QueueName::parse)?;
@@ -180,9 +189,6 @@ fn make(
         (None, None, Some(at)) => at.0.since(clock.now()),
         (None, None, None) => Duration::ZERO,
     };
-    let labels = ask.labels.iter().map(|(name, value)| Labels::parse(&format!("{name}={value}")));
-    let labels: Result<Vec<_>, _> = labels.collect();
-    let labels = labels.and_then(Labels::of).map_err(|error| malformed("labels", &error))?;
     let parent = parsed("traceparent", ask.traceparent.as_deref(), TraceParent::parse)?;
     let state = parsed("tracestate", ask.tracestate.as_deref(), TraceState::parse)?;
     let trace = match (parent, state) {
@@ -197,7 +203,7 @@ fn make(
         options: JobOptions {
             group: parsed("group", ask.group.as_deref(), GroupKey::parse)?,
             start_within: time("start_within", &ask.start_within)?,
-            labels,
+            labels: labels_of(&ask.labels)?,
             content_type: parsed("content_type", ask.content_type.as_deref(), ContentType::parse)?,
             trace,
             deadline: time("deadline", &ask.deadline)?,
@@ -207,7 +213,7 @@ fn make(
         ..NewJob::new(id, route.queue.clone(), kind, payload(ask)?)
     };
     let rejects = ask.on_clash.as_deref() == Some("reject");
-    Ok(Made { job: job.starting_after(delay), route, rejects })
+    Ok((job.starting_after(delay), Terms { route, rejects }))
 }
 
 /// Returns the id of a job of a request that is known by its key. The same request has the same ids, whenever it comes.

@@ -72,7 +72,7 @@ pub async fn list(
     Ok((stored.now, all.into_values().collect()))
 }
 
-/// Changes a breaker.
+/// Changes a breaker. Returns it as it is then, with the time by the store's clock; `None` if nothing is known of it any more.
 ///
 /// # Errors
 /// There is no such tenant in scope, or no such breaker; a text is too long; or the broker can't be asked.
@@ -82,7 +82,7 @@ pub async fn change(
     tenant: &TenantId,
     name: &BreakerName,
     change: Change,
-) -> Result<(), Problem> {
+) -> Result<(Timestamp, Option<Found>), Problem> {
     caller.needs(Role::Operate)?;
     let config = service.config();
     let tenant = tenants::known(&config, caller, tenant)?;
@@ -100,7 +100,10 @@ pub async fn change(
             record: record(&change, known.get(name), stored.as_ref(), found.now),
         };
         match service.broker.write_breaker(&tenant, write).await.map_err(of_broker)? {
-            BreakerWritten::Done => return Ok(()),
+            BreakerWritten::Done => {
+                let (now, found) = list(service, caller, &tenant).await?;
+                return Ok((now, found.into_iter().find(|found| found.name == *name)));
+            }
             BreakerWritten::Stale => {}
             BreakerWritten::TooMany => {
                 let message = format!("tenant {tenant} has {BREAKERS_MAX} breakers, and can have no more");

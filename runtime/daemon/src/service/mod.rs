@@ -36,11 +36,14 @@ pub mod tenants;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Broker, Error};
 use sandhog_config::Config;
+use sandhog_core::labels::Labels;
 use tokio::sync::watch;
 
 use crate::deploy::Handle;
@@ -109,6 +112,33 @@ impl Service {
             }
         }
     }
+}
+
+/// Makes the problem for a part of a request that can't be understood.
+pub(crate) fn malformed(what: &str, why: &dyn Display) -> Problem {
+    Problem::new(Slug::MalformedRequest, format!("{what}: {why}"))
+}
+
+/// Parses a text of a request, if it is there.
+///
+/// # Errors
+/// `parse` refuses it.
+pub(crate) fn parsed<T, E: Display>(
+    what: &str,
+    text: Option<&str>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>, Problem> {
+    text.map(|text| parse(text).map_err(|error| malformed(what, &error))).transpose()
+}
+
+/// Parses the labels of a request.
+///
+/// # Errors
+/// One of them is none, or they are too many.
+pub(crate) fn labels_of(labels: &BTreeMap<String, String>) -> Result<Labels, Problem> {
+    let labels = labels.iter().map(|(name, value)| Labels::parse(&format!("{name}={value}")));
+    let labels: Result<Vec<_>, _> = labels.collect();
+    labels.and_then(Labels::of).map_err(|error| malformed("labels", &error))
 }
 
 /// Makes the problem for a broker's error.

@@ -126,8 +126,9 @@ do
     if not room or room[1] == 0 then
       return false
     end
-    for _, limit in ipairs(room[2] or {}) do
-      if free[limit] <= 0 then
+    local under = room[2]
+    for k = 1, under and #under or 0 do
+      if free[under[k]] <= 0 then
         return false
       end
     end
@@ -135,8 +136,8 @@ do
       return false
     end
     room[1] = room[1] - 1
-    for _, limit in ipairs(room[2] or {}) do
-      free[limit] = free[limit] - 1
+    for k = 1, under and #under or 0 do
+      free[under[k]] = free[under[k]] - 1
     end
     return true
   end
@@ -268,13 +269,13 @@ do
       local name = lanes.name(queue, kind)
       lanes.note(queue, kind)
       if not rooms[name] and not holds.cover(queue, kind) then
-        local limits = limit and { limit } or {}
-        local probes = holds.probes(kind) or {}
-        for k = 1, #probes, 2 do
-          limits[#limits + 1] = probes[k]
+        local under, probes = limit and { limit }, holds.probes(kind)
+        for k = 1, probes and #probes or 0, 2 do
+          under = under or {}
+          under[#under + 1] = probes[k]
           free[probes[k]] = free[probes[k]] or probes[k + 1] - places.count(probes[k])
         end
-        rooms[name] = { room, #limits > 0 and limits, rate }
+        rooms[name] = { room, under or false, rate }
         names_of[queue] = names_of[queue] or {}
         table.insert(names_of[queue], name)
       end
