@@ -50,10 +50,10 @@ pub async fn enqueue(
     Ok(enqueue_each(service, caller, clock, asks, key).await?.0)
 }
 
-/// Enqueues the only job of a request, as [`enqueue`] does.
+/// Enqueues the only job of a request, as [`enqueue()`] does.
 ///
 /// # Errors
-/// As of [`enqueue`]; and the job was refused.
+/// As of [`enqueue()`]; and the job was refused.
 pub async fn enqueue_one(
     service: &Service,
     caller: &Caller,
