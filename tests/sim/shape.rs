@@ -1,18 +1,22 @@
 //! What a tenant has beside its jobs: plugins with their kinds and queues, which daemons have them, and its fuel.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use sandhog_core::breaker::{BreakerRule, BreakerTerms};
 use sandhog_core::budget::Fuel;
 use sandhog_core::fair::FairRule;
 use sandhog_core::group::{GroupRule, OnDead, QueueRule};
-use sandhog_core::id::{GroupKey, Kind, PluginName, QueueName};
+use sandhog_core::id::{BreakerName, GroupKey, Kind, PluginName, QueueName, ScheduleName, UniqueKey};
 use sandhog_core::job::Priority;
 use sandhog_core::quota::{FuelQuota, OnEmpty};
 use sandhog_core::rate::Rate;
+use sandhog_core::schedule::{Base, CatchUp, Overlap, Schedule, Source, Template, Times, Zone};
 
 /// What each run spends.
 pub(crate) const FUEL_OF_A_RUN: Fuel = Fuel(1_000);
@@ -41,6 +45,9 @@ pub(crate) struct PluginPlan {
     pub(crate) limit: Option<NonZeroU32>,
     /// Its jobs that are leased within a time, by all daemons together.
     pub(crate) rate: Option<Rate>,
+    /// The rule of its breaker.
+    pub(crate) breaker: Option<BreakerRule>,
+    pub(crate) schedules: Vec<Schedule>,
     /// The daemons that never have it.
     pub(crate) missing_on: BTreeSet<usize>,
     /// No daemon has it before the last deploy.
@@ -98,6 +105,14 @@ impl Shape {
         }
     }
 
+    /// Draws what comes and goes with time: breakers, and schedules.
+    pub(crate) fn time(&mut self, r: &mut StdRng) {
+        for plugin in &mut self.plugins {
+            plugin.breaker = r.random_bool(0.4).then(|| breaker(r));
+            plugin.schedules = (0..r.random_range(0..3)).map(|nth| plugin.schedule(r, nth)).collect();
+        }
+    }
+
     /// An order that some daemon serves in the end: it has the plugin, and one with that queue.
     pub(crate) fn order(&self, r: &mut StdRng, daemons: usize) -> Order {
         let plugin = self.plugins.choose(r).expect("there is one");
@@ -116,6 +131,16 @@ impl Shape {
             },
             group: None,
         }
+    }
+
+    /// The breakers of its plugins.
+    pub(crate) fn breakers(&self) -> BTreeMap<BreakerName, Arc<BreakerTerms>> {
+        let of_plugin = |plugin: &PluginPlan| {
+            let name = BreakerName::of_plugin(&plugin.name);
+            let kinds = plugin.kinds.iter().cloned().collect();
+            plugin.breaker.map(|rule| (name, Arc::new(BreakerTerms { rule, kinds })))
+        };
+        self.plugins.iter().filter_map(of_plugin).collect()
     }
 
     /// The plugin that handles a kind.
@@ -137,6 +162,8 @@ impl PluginPlan {
             kinds: (0..kinds).map(kind).collect(),
             limit: None,
             rate: None,
+            breaker: None,
+            schedules: Vec::new(),
             missing_on: BTreeSet::new(),
             is_late: false,
         }
@@ -155,6 +182,28 @@ impl PluginPlan {
             plugin
         } else {
             Self { missing_on: BTreeSet::new(), ..plugin }
+        }
+    }
+
+    /// A schedule of few jobs, which ends once it has enqueued them.
+    fn schedule(&self, r: &mut StdRng, nth: usize) -> Schedule {
+        let period = Duration::from_secs(r.random_range(1..20));
+        let base = Base::Every { period, phase: Duration::from_millis(r.random_range(0..1_000)) };
+        Schedule {
+            name: ScheduleName::parse(&format!("{}-{nth}", self.name)).expect("valid"),
+            source: Source::Plugin(self.name.clone()),
+            times: Times::new(base, Vec::new(), Zone::utc(), None, None).expect("valid"),
+            job: Template {
+                kind: self.kinds.choose(r).expect("there is one").clone(),
+                queue: self.queue.clone(),
+                payload: Vec::new(),
+                priority: Priority::default(),
+            },
+            spread: Duration::from_millis(r.random_range(0..5_000)),
+            times_max: NonZeroU64::new(r.random_range(1..8)),
+            catch_up: CatchUp { window: Duration::from_secs(60), most: r.random_range(1..4) },
+            overlap: *Overlap::ALL.choose(r).expect("not empty"),
+            paused: false,
         }
     }
 
@@ -180,6 +229,23 @@ impl Order {
 pub(crate) fn group(r: &mut StdRng) -> Option<GroupKey> {
     let name = GROUPS.choose(r).expect("not empty");
     r.random_bool(0.5).then(|| GroupKey::parse(name).expect("valid"))
+}
+
+/// The unique key of a job, if it is to have one.
+pub(crate) fn unique_key(r: &mut StdRng) -> Option<UniqueKey> {
+    let name = GROUPS.choose(r).expect("not empty");
+    r.random_bool(0.2).then(|| UniqueKey::parse(name).expect("valid"))
+}
+
+/// The rule of a breaker that opens soon, and not for long.
+fn breaker(r: &mut StdRng) -> BreakerRule {
+    let seconds = |seconds| Duration::from_secs(seconds);
+    let min = NonZeroU32::new(r.random_range(1..5)).expect("not zero");
+    let probes = NonZeroU32::new(r.random_range(1..3)).expect("not zero");
+    let open = r.random_range(1..10);
+    let times = (seconds(open), seconds(open * r.random_range(1..4)));
+    let window = seconds(r.random_range(5..60));
+    BreakerRule::new(r.random_range(20..=80), min, window, times, probes).expect("in range")
 }
 
 fn kind_of(plugin: &str) -> Kind {

@@ -1,6 +1,7 @@
 //! The reference model behind a wrapper that checks each answer against the record before and after.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::AddAssign;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,18 +9,23 @@ use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
     Broker, Command, Enqueued, FleetLimit, FlowStored, JobAction, LeaseAsk, Leased, Look, Outcome, Query,
-    Renew, Renewal, Result, Seen, Settle, Sweep, Wakes, WallClock,
+    Renew, Renewal, Result, ScheduleWrite, ScheduleWritten, Seen, Settle, Sweep, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::flow::OnFailure;
 use sandhog_core::group::{GroupRule, QueueRule};
-use sandhog_core::id::{GroupKey, JobId, Kind, LeaseNo, QueueName, TenantId};
+use sandhog_core::id::{GroupKey, JobId, Kind, LeaseNo, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, Lease, NewJob, State};
 use sandhog_core::quota::{OnEmpty, QueueBounds, minute_of};
 use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
+use sandhog_core::schedule::{Overlap, Record};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+
+use crate::breakers::Gates;
+use crate::keys::{self, Keys};
+use crate::schedules::Fired;
 
 /// A lease that was handed out.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,10 +40,30 @@ pub(crate) struct Handed {
     pub(crate) ready_at: Timestamp,
 }
 
+/// How often rules were met that need not be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Met {
+    /// Jobs that weren't stored, as another held their key.
+    pub(crate) clashes: usize,
+    /// Jobs that schedules have enqueued.
+    pub(crate) fired: usize,
+    /// Breakers that have opened.
+    pub(crate) shut: usize,
+}
+
+impl AddAssign for Met {
+    fn add_assign(&mut self, other: Self) {
+        self.clashes += other.clashes;
+        self.fired += other.fired;
+        self.shut += other.shut;
+    }
+}
+
 /// The watched model.
 pub(crate) struct Watched {
     inner: Memory,
     clock: Arc<dyn WallClock>,
+    started: Timestamp,
     seen: Mutex<Noted>,
 }
 
@@ -57,6 +83,9 @@ struct Noted {
     rated: BTreeMap<(TenantId, RateOf), Vec<Timestamp>>,
     /// What each job of a flow comes after, with the rule of the edge.
     parents: HashMap<JobId, Vec<(JobId, OnFailure)>>,
+    keys: Keys,
+    fired: Fired,
+    gates: Gates,
     /// How often leases of a job were taken back since an attempt of it last ended.
     robbed: HashMap<JobId, u32>,
     /// The latest minute in which runs of a tenant were settled, and what they have spent in it.
@@ -125,13 +154,30 @@ impl Noted {
 
 impl Watched {
     pub(crate) fn new(clock: Arc<dyn WallClock>) -> Self {
-        Self { inner: Memory::new(Arc::clone(&clock)), clock, seen: Mutex::default() }
+        let started = clock.now();
+        Self { inner: Memory::new(Arc::clone(&clock)), clock, started, seen: Mutex::default() }
     }
 
     /// The leases that were handed out, and in how many calls.
     pub(crate) fn handed(&self) -> (Vec<Handed>, usize) {
         let seen = self.seen();
         (seen.handed.clone(), seen.calls)
+    }
+
+    /// How many jobs of a tenant weren't stored, as another held their key.
+    pub(crate) fn refused(&self, tenant: &TenantId) -> u64 {
+        self.seen().keys.refused(tenant)
+    }
+
+    /// How many jobs a schedule has enqueued, since it was there for the last time.
+    pub(crate) fn fired(&self, tenant: &TenantId, schedule: &ScheduleName) -> usize {
+        self.seen().fired.count(tenant, schedule)
+    }
+
+    /// How often the rules of keys, schedules and breakers were met.
+    pub(crate) fn met(&self) -> Met {
+        let seen = self.seen();
+        Met { clashes: seen.keys.clashes, fired: seen.fired.all(), shut: seen.gates.shut }
     }
 
     /// How many calls have come that settled.
@@ -284,6 +330,46 @@ impl Watched {
         }
     }
 
+    /// Invariant 16, for one job and the answer to it.
+    async fn check_key(&self, tenant: &TenantId, job: &NewJob, answer: Enqueued) {
+        let Some(key) = &job.unique_key else { return };
+        let holder = self.seen().keys.holder(tenant, key);
+        let held_by = match holder {
+            Some((holder, until)) if holder != job.id => {
+                keys::holds(&self.record(tenant, holder).await, until).then_some(holder)
+            }
+            _ => None,
+        };
+        match answer {
+            Enqueued::Stored => {
+                assert_eq!(held_by, None, "{} was stored beside who holds its key", job.id);
+                self.seen().keys.take(tenant, key, job.id, job.options.unique.until);
+            }
+            Enqueued::Duplicate(other) => {
+                assert_eq!(held_by, Some(other), "{} wasn't stored", job.id);
+                self.seen().keys.refuse(tenant, job.id);
+            }
+            other => panic!("{} has no bounds, and replaces nothing: {other:?}", job.id),
+        }
+    }
+
+    /// Invariant 17, for what a schedule has just enqueued.
+    async fn check_schedule(&self, tenant: &TenantId, write: &ScheduleWrite, known: &HashSet<JobId>) {
+        let Some(record) = &write.record else { return self.seen().fired.remove(tenant, &write.name) };
+        let schedule = Record::from_bytes(&record.bytes).expect("its own daemon wrote it").schedule;
+        for job in &write.jobs {
+            assert!(!known.contains(&job.id), "{} of {} was there before", job.id, schedule.name);
+            let times = (self.started, self.clock.now());
+            let before = self.seen().fired.fire(tenant, &schedule, times, job.id);
+            *self.seen().stored.entry(tenant.clone()).or_default() += 1;
+            for other in before.into_iter().filter(|_| schedule.overlap != Overlap::Allow) {
+                let other = self.record(tenant, other).await;
+                let is_asked = other.state == State::Leased && schedule.overlap == Overlap::CancelOther;
+                assert!(other.state.is_final() || is_asked, "{} runs beside {other:?}", job.id);
+            }
+        }
+    }
+
     /// Takes in which leases a sweep has taken back: only those whose time was over.
     async fn note_swept(&self, tenant: &TenantId) {
         let now = self.clock.now();
@@ -300,6 +386,7 @@ impl Watched {
                 assert!(until <= now, "a lease was taken back before its time: {record:?}");
                 let mut seen = self.seen();
                 seen.held.remove(&job);
+                seen.gates.end(job);
                 *seen.robbed.entry(job).or_default() += 1;
             }
         }
@@ -333,16 +420,21 @@ impl Broker for Watched {
         bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
         self.seen().asked += 1;
-        let mut fresh = 0;
+        let mut answers = Vec::new();
         for job in jobs {
             self.seen().due.entry(job.id).or_insert_with(|| self.clock.now().after(job.delay));
-            if self.inner.job(tenant, job.id).await?.is_none() {
-                fresh += 1;
-                self.seen().stores(tenant, job);
+            let is_new = self.inner.job(tenant, job.id).await?.is_none();
+            let answer = self.inner.enqueue_within(tenant, std::slice::from_ref(job), bounds).await?[0];
+            if is_new {
+                self.check_key(tenant, job, answer).await;
+                if answer == Enqueued::Stored {
+                    let mut seen = self.seen();
+                    *seen.stored.entry(tenant.clone()).or_default() += 1;
+                    seen.stores(tenant, job);
+                }
             }
+            answers.push(answer);
         }
-        let answers = self.inner.enqueue_within(tenant, jobs, bounds).await?;
-        *self.seen().stored.entry(tenant.clone()).or_default() += fresh;
         Ok(answers)
     }
 
@@ -356,6 +448,10 @@ impl Broker for Watched {
         self.check_groups(ask.tenant, &fresh).await;
         self.check_rates(&ask, &fresh);
         self.check_flows(ask.tenant, &fresh).await;
+        for lease in &fresh {
+            let now = self.clock.now();
+            self.seen().gates.lease(ask.tenant, lease.token.job, &lease.job.kind, now);
+        }
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
             assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));
@@ -412,6 +508,7 @@ impl Broker for Watched {
             if holds && answer[0] == SettleReply::Applied {
                 let mut seen = self.seen();
                 seen.held.remove(&job);
+                seen.gates.end(job);
                 if matches!(settle.settlement, Settlement::Retry { .. }) {
                     seen.robbed.remove(&job);
                 }
@@ -433,8 +530,21 @@ impl Broker for Watched {
             Command::Flow { flow, .. } => self.inner.job(tenant, flow.id()).await?.is_none(),
             _ => false,
         };
+        let mut known = HashSet::new();
+        if let Command::Schedule(write) = &command {
+            for job in &write.jobs {
+                known.extend(self.inner.job(tenant, job.id).await?.map(|job| job.id));
+            }
+        }
         let outcome = self.inner.control(tenant, command.clone()).await?;
         match &command {
+            Command::Schedule(write) if outcome == Outcome::Schedule(ScheduleWritten::Done) => {
+                self.check_schedule(tenant, write, &known).await;
+            }
+            Command::Breaker(write) => {
+                let Outcome::Breaker(written) = outcome else { panic!("the answer to another: {outcome:?}") };
+                self.seen().gates.write(tenant, write, written, self.clock.now());
+            }
             Command::SetGroupRules(rules) => {
                 self.seen().rules.insert(tenant.clone(), rules.clone());
             }

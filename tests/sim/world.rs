@@ -20,7 +20,9 @@ use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
-use sandhog_core::id::{FlowJobName, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{
+    FlowJobName, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{JobOptions, JobRecord, NewJob, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::rate::{RateLimit, RateOf};
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
 use crate::heard::Heard;
 use crate::shape::{self, FUEL_OF_A_RUN, Order, PluginPlan, Shape};
+pub(crate) use crate::watched::Met;
 use crate::watched::{Handed, Watched};
 
 const MAX_ATTEMPTS: u32 = 4;
@@ -49,6 +52,7 @@ const LATE_BY: Duration = Duration::from_secs(40);
 /// Makes what a seed means beyond the first of its drawings independent of those.
 const SHAPES: u64 = 0x5ee_d5ea;
 const HOLDS: u64 = 0xb10_cced;
+const TIMES: u64 = 0xc10_c4ed;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LEASE: config::Lease = config::Lease {
     ttl: Duration::from_secs(10),
@@ -104,6 +108,7 @@ struct JobPlan {
     acts: Vec<Act>,
     cancelled_after: Option<Duration>,
     order: Order,
+    unique_key: Option<UniqueKey>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +132,8 @@ pub(crate) struct History {
     pub(crate) settle_calls: usize,
     /// What became of the jobs, by tenant: the state of each, and how many attempts counted.
     pub(crate) finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
+    /// How often rules were met that need not be.
+    pub(crate) met: Met,
     took: Duration,
 }
 
@@ -152,6 +159,13 @@ impl Plan {
             }
             tenant.flows =
                 (0..r.random_range(0..4)).map(|_| FlowPlan::random(r, &tenant.shape, plan.daemons)).collect();
+        }
+        let r = &mut StdRng::seed_from_u64(seed ^ TIMES);
+        for tenant in &mut plan.tenants {
+            tenant.shape.time(r);
+            for job in &mut tenant.jobs {
+                job.unique_key = shape::unique_key(r);
+            }
         }
         plan
     }
@@ -204,6 +218,7 @@ impl Plan {
             acts: vec![act],
             cancelled_after: Some(Duration::from_secs(5 * (u64::from(MAX_ATTEMPTS) + 3))),
             order: Order::plain(),
+            unique_key: None,
         };
         let blows: Vec<_> = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
         Self {
@@ -428,6 +443,7 @@ impl JobPlan {
             acts: vec![Act { takes, end: End::Return { spawns: 0 } }],
             cancelled_after: None,
             order: Order::plain(),
+            unique_key: None,
         }
     }
 
@@ -439,6 +455,7 @@ impl JobPlan {
         NewJob {
             delay: self.delay,
             priority,
+            unique_key: self.unique_key.clone(),
             options: JobOptions { group, ..JobOptions::default() },
             ..NewJob::new(id, queue, kind, Vec::new())
         }
@@ -451,6 +468,7 @@ impl JobPlan {
             acts: (0..r.random_range(1..4)).map(|_| Act::random(r)).collect(),
             cancelled_after: r.random_bool(0.1).then(|| millis(r, 0, 20_000)),
             order: Order::plain(),
+            unique_key: None,
         }
     }
 }
@@ -807,7 +825,7 @@ impl World {
                 fuel: shape.fuel,
                 queue: QueueBounds::default(),
                 group_rules: shape.group_rules.clone(),
-                breakers: BTreeMap::new(),
+                breakers: shape.breakers(),
                 keep_max: KeepMax::default(),
                 plugins: plugins.map(|plugin| plugin_terms(tenant, plugin, revision)).collect(),
             };
@@ -857,7 +875,8 @@ impl World {
         let (leases, calls) = self.watched.handed();
         let settle_calls = self.watched.settle_calls();
         assert!(heard > 0 || leases.is_empty(), "settlements are observed");
-        History { leases, calls, settle_calls, finals, took: started.elapsed() }
+        let met = self.watched.met();
+        History { leases, calls, settle_calls, finals, met, took: started.elapsed() }
     }
 
     async fn counts(&self) -> Vec<Counts> {
@@ -872,10 +891,19 @@ impl World {
 
     async fn all_done(&self) -> bool {
         let counts = self.counts().await;
-        counts
-            .iter()
-            .zip(&self.plan.tenants)
-            .all(|(counts, tenant)| counts.unfinished() == 0 && counts.total() >= tenant.count())
+        counts.iter().zip(&self.plan.tenants).all(|(counts, tenant)| {
+            let stored = counts.total() + self.watched.refused(&tenant.id());
+            counts.unfinished() == 0 && stored >= tenant.count() && self.has_fired(tenant)
+        })
+    }
+
+    /// Whether all schedules of a tenant have enqueued what they are to.
+    fn has_fired(&self, tenant: &TenantPlan) -> bool {
+        let mut schedules = tenant.shape.plugins.iter().flat_map(|plugin| &plugin.schedules);
+        schedules.all(|schedule| {
+            let fired = self.watched.fired(&tenant.id(), &schedule.name) as u64;
+            schedule.times_max.is_some_and(|most| fired == most.get())
+        })
     }
 
     async fn finals(&self, tenant: &TenantId) -> Vec<JobRecord> {
@@ -927,10 +955,13 @@ impl World {
 async fn produce(broker: Arc<Faulty>, plan: JobPlan, tenant: TenantId, job: NewJob) {
     tokio::time::sleep(plan.enqueued_after).await;
     let id = job.id;
-    while broker.enqueue(&tenant, std::slice::from_ref(&job)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    if let Some(after) = plan.cancelled_after {
+    let stored = loop {
+        match broker.enqueue(&tenant, std::slice::from_ref(&job)).await {
+            Ok(answers) => break answers == [Enqueued::Stored],
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    };
+    if let Some(after) = plan.cancelled_after.filter(|_| stored) {
         tokio::time::sleep(after).await;
         while broker.cancel(&tenant, id).await.is_err() {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -981,7 +1012,7 @@ fn plugin_terms(tenant: &TenantId, plugin: &PluginPlan, revision: Revision) -> P
         },
         canary: None,
         keep_max: None,
-        schedules: Vec::new(),
+        schedules: plugin.schedules.clone(),
     }
 }
 

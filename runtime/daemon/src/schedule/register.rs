@@ -36,6 +36,10 @@ const TRIES_MAX: usize = 20;
 /// Schedules by plugin.
 pub(super) type ByPlugin = BTreeMap<PluginName, Vec<Schedule>>;
 
+/// Schedules of a tenant that this daemon has registered last, by plugin. `None` if that was begun and hasn't succeeded: some of it may
+/// have been done, so that it has to be done again even if it is to be as it was before.
+pub(super) type Registered = BTreeMap<PluginName, Option<Vec<Schedule>>>;
+
 /// Loop that registers the schedules of plugins as they come into force.
 pub(crate) struct Registrar<P> {
     pub(crate) broker: Arc<dyn Broker>,
@@ -47,27 +51,23 @@ pub(crate) struct Registrar<P> {
 impl<P> Registrar<P> {
     /// Registers schedules until the process ends.
     pub(crate) async fn run(mut self) {
-        let mut registered: BTreeMap<TenantId, ByPlugin> = BTreeMap::new();
+        let mut registered: BTreeMap<TenantId, Registered> = BTreeMap::new();
         let mut failures = 0;
         loop {
             let wanted = wanted(&self.catalog.borrow_and_update());
-            let tenants = wanted.keys().chain(registered.keys()).cloned();
-            let changed: BTreeSet<TenantId> =
-                tenants.filter(|tenant| wanted.get(tenant) != registered.get(tenant)).collect();
-            let mut has_failed = false;
-            for tenant in changed {
-                let none = ByPlugin::new();
-                let (before, now) = (registered.get(&tenant), wanted.get(&tenant).unwrap_or(&none));
-                let before = before.unwrap_or(&none);
-                match register(&*self.broker, &*self.observer, &tenant, before, now).await {
-                    Ok(()) if now.is_empty() => drop(registered.remove(&tenant)),
-                    Ok(()) => drop(registered.insert(tenant, now.clone())),
-                    Err(error) => {
-                        has_failed = true;
-                        tracing::warn!(%tenant, %error, "schedules can't be registered yet");
-                    }
+            let tenants: BTreeSet<TenantId> = wanted.keys().chain(registered.keys()).cloned().collect();
+            let (none, mut has_failed) = (ByPlugin::new(), false);
+            for tenant in tenants {
+                let wanted = wanted.get(&tenant).unwrap_or(&none);
+                let registered = registered.entry(tenant.clone()).or_default();
+                if let Err(error) =
+                    register(&*self.broker, &*self.observer, &tenant, registered, wanted).await
+                {
+                    has_failed = true;
+                    tracing::warn!(%tenant, %error, "schedules can't be registered yet");
                 }
             }
+            registered.retain(|_, of_tenant| !of_tenant.is_empty());
             failures = if has_failed { failures + 1 } else { 0 };
             let wait = BACKOFF.wait(failures, self.clock.chance()).max(Duration::from_millis(50));
             tokio::select! {
@@ -79,38 +79,49 @@ impl<P> Registrar<P> {
     }
 }
 
-/// Registers what has changed for a tenant since `before`, of what this daemon has registered.
+/// Registers what is wanted for a tenant and isn't what this daemon has registered last.
 pub(super) async fn register(
     broker: &dyn Broker,
     observer: &dyn Observer,
     tenant: &TenantId,
-    before: &ByPlugin,
+    registered: &mut Registered,
     wanted: &ByPlugin,
 ) -> Result<()> {
-    let plugins: BTreeSet<&PluginName> = before.keys().chain(wanted.keys()).collect();
+    let plugins: BTreeSet<PluginName> = registered.keys().chain(wanted.keys()).cloned().collect();
+    let is_changed =
+        |plugin: &PluginName| registered.get(plugin).map(Option::as_ref) != wanted.get(plugin).map(Some);
+    let changed: Vec<PluginName> = plugins.into_iter().filter(is_changed).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
     let (_, stored) = step::all(broker, tenant).await?;
-    for plugin in plugins.into_iter().filter(|plugin| before.get(*plugin) != wanted.get(*plugin)) {
-        let registration = Registered { broker, observer, tenant, plugin };
-        let schedules = wanted.get(plugin).map(Vec::as_slice).unwrap_or_default();
+    for plugin in changed {
+        registered.insert(plugin.clone(), None);
+        let of_plugin = OfPlugin { broker, observer, tenant, plugin: &plugin };
+        let schedules = wanted.get(&plugin).map(Vec::as_slice).unwrap_or_default();
         for schedule in schedules {
-            registration.put(schedule).await?;
+            of_plugin.put(schedule).await?;
         }
         for stored in stored.iter().filter(|stored| !schedules.iter().any(|new| new.name == stored.name)) {
-            registration.remove(stored).await?;
+            of_plugin.remove(stored).await?;
         }
+        match wanted.get(&plugin) {
+            Some(schedules) => registered.insert(plugin, Some(schedules.clone())),
+            None => registered.remove(&plugin),
+        };
     }
     Ok(())
 }
 
 /// A plugin whose schedules are registered.
-struct Registered<'r> {
+struct OfPlugin<'r> {
     broker: &'r dyn Broker,
     observer: &'r dyn Observer,
     tenant: &'r TenantId,
     plugin: &'r PluginName,
 }
 
-impl Registered<'_> {
+impl OfPlugin<'_> {
     fn tell(&self, schedule: &ScheduleName, registration: Registration) {
         let Self { tenant, plugin, .. } = *self;
         self.observer.on(&Event::ScheduleRegistered { tenant, schedule, plugin, registration });

@@ -17,7 +17,7 @@ use sandhog_core::schedule::{
 };
 
 use super::fire::fire_due;
-use super::register::{ByPlugin, register};
+use super::register::{ByPlugin, Registered, register};
 use super::step;
 use crate::telemetry::{Event, Observer, Registration};
 
@@ -58,7 +58,9 @@ impl World {
 
     /// A daemon that has registered `before` comes to have `wanted`.
     async fn register(&self, before: &ByPlugin, wanted: &ByPlugin) {
-        register(&*self.broker, &self.told, &self.tenant, before, wanted).await.expect("the model answers");
+        let mut registered = before.iter().map(|(of, all)| (of.clone(), Some(all.clone()))).collect();
+        let done = register(&*self.broker, &self.told, &self.tenant, &mut registered, wanted).await;
+        done.expect("the model answers");
     }
 
     async fn fire(&self) -> Duration {
@@ -125,6 +127,25 @@ async fn what_a_file_has_is_registered_changed_and_removed() {
     assert_eq!((world.told(), world.record("x").await), (vec!["x Removed".to_owned()], None));
     world.register(&two, &none).await;
     assert_eq!(world.told(), ["y Removed"]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_comes_back_is_there_whatever_was_lost_while_it_was_to_go() {
+    let mut removed = 0;
+    for seed in 0..40 {
+        let (world, mut registered) = (World::new(), Registered::new());
+        let there = of("a", &[schedule("a", "x", 60)]);
+        let lossy =
+            Faulty::new(Arc::clone(&world.broker), Faults { seed, lost_after: 0.5, ..Faults::default() });
+        let steps: [(&dyn Broker, &ByPlugin); 3] =
+            [(&*world.broker, &there), (&lossy, &ByPlugin::new()), (&*world.broker, &there)];
+        for (broker, wanted) in steps {
+            let _may_be_lost = register(broker, &world.told, &world.tenant, &mut registered, wanted).await;
+            removed += u32::from(world.record("x").await.is_none());
+        }
+        assert!(world.record("x").await.is_some(), "seed {seed}: {:?}", world.told());
+    }
+    assert!(removed > 0, "it was gone in between");
 }
 
 #[tokio::test]
