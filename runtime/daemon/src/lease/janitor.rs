@@ -190,7 +190,7 @@ type GroupRules = BTreeMap<QueueName, QueueRule>;
 pub(crate) struct RulesTold(BTreeMap<TenantId, (GroupRules, Mono)>);
 
 impl RulesTold {
-    /// Whether the store is to be told these rules of a tenant: they are new, or it was told them long ago.
+    /// Whether the store is to be told these rules of a tenant: they are new, it hasn't answered, or it was told them long ago.
     fn is_due(&self, tenant: &TenantId, rules: &GroupRules, now: Mono) -> bool {
         match self.0.get(tenant) {
             None => true,
@@ -211,7 +211,7 @@ impl<P> Janitor<P> {
         loop {
             while sweeps.len() < SWEEPS_MAX {
                 let Some(tenant) = self.upkeep.lock().take(self.clock.mono()) else { break };
-                let (broker, sweep, rules) = (&broker, self.sweep_of(&tenant), self.rules_to_tell(&tenant));
+                let (broker, rules, sweep) = (&broker, self.rules_to_tell(&tenant), self.sweep_of(&tenant));
                 let (observer, bounds) = (Arc::clone(&self.observer), self.bounds_of(&tenant));
                 sweeps.push(async move {
                     let told = match rules {
@@ -265,12 +265,17 @@ impl<P> Janitor<P> {
         }
     }
 
-    /// Returns a tenant's rules for groups if the store is to be told them. Those of a tenant that is in no configuration stay as
+    /// Takes a tenant's rules for groups if the store is to be told them. Those of a tenant that is in no configuration stay as
     /// they are.
-    fn rules_to_tell(&self, tenant: &TenantId) -> Option<GroupRules> {
+    fn rules_to_tell(&mut self, tenant: &TenantId) -> Option<GroupRules> {
         let catalog = self.catalog.borrow();
         let rules = &catalog.tenant(tenant)?.group_rules;
-        self.rules.is_due(tenant, rules, self.clock.mono()).then(|| rules.clone())
+        if !self.rules.is_due(tenant, rules, self.clock.mono()) {
+            return None;
+        }
+        // Until it has answered, the store may have these or those from before.
+        self.rules.0.remove(tenant);
+        Some(rules.clone())
     }
 
     /// Returns the settings of a tenant's sweep. Jobs left by a tenant that is in no configuration any more are kept as by
