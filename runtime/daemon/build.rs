@@ -16,25 +16,26 @@ fn main() -> io::Result<()> {
         println!("cargo::rerun-if-changed={}", folder.join("index.html").display());
     }
     let built = folder.filter(|folder| folder.join("index.html").is_file());
-    fs::write(out.join("dashboard.rs"), built.map_or(Ok(String::from(NONE)), |folder| embedded(&folder))?)
+    fs::write(
+        out.join("dashboard.rs"),
+        built.map_or(Ok(String::from(NONE)), |folder| embedded(&folder, &out))?,
+    )
 }
 
 const NONE: &str = "const PAGE: Option<&str> = None;\nconst ASSETS: &[(&str, &[u8])] = &[];\n";
 
-/// Returns the constants with the page and its assets, by name.
-fn embedded(folder: &Path) -> io::Result<String> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder.join("assets"))? {
-        files.push(entry?.path());
-    }
-    files.sort();
+/// Copies the page and its assets to `out`, where no later build of the dashboard changes them. Returns the constants with them.
+fn embedded(folder: &Path, out: &Path) -> io::Result<String> {
+    let page = out.join("index.html");
+    fs::copy(folder.join("index.html"), &page)?;
     let mut text = format!(
-        "const PAGE: Option<&str> = Some(include_str!({:?}));\nconst ASSETS: &[(&str, &[u8])] = &[\n",
-        folder.join("index.html")
+        "const PAGE: Option<&str> = Some(include_str!({page:?}));\nconst ASSETS: &[(&str, &[u8])] = &[\n"
     );
-    for file in files {
-        let name = file.file_name().unwrap_or_default();
-        text += &format!("    ({name:?}, include_bytes!({file:?})),\n");
+    for asset in fs::read_dir(folder.join("assets"))? {
+        let name = asset?.file_name();
+        let copy = out.join(&name);
+        fs::copy(folder.join("assets").join(&name), &copy)?;
+        text += &format!("    ({name:?}, include_bytes!({copy:?})),\n");
     }
     Ok(text + "];\n")
 }
