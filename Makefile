@@ -11,6 +11,7 @@ export SANDHOG_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sandhog
 # One profile for the demo, the tests and the measurements: what is tested is what ships, and is built once.
 export CARGO_TARGET_DIR := $(SANDHOG_CACHE)/target
 export SANDHOG_PLUGINS := $(SANDHOG_CACHE)/guest-target/wasm32-wasip2/release
+export SANDHOG_DASHBOARD := $(SANDHOG_CACHE)/dashboard/site
 
 JS_PLUGINS := plugins/hog-js plugins/mail
 C_PLUGINS := plugins/wordcount
@@ -25,14 +26,15 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: setup ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
+demo: setup ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder; KEEP=1 keeps the dashboard up)
 	@$(MAKE) -j2 sandhog demo-plugins
-	@BROKER=$(BROKER) PICTURES=$(PICTURES) scripts/demo.sh
+	@BROKER=$(BROKER) PICTURES=$(PICTURES) KEEP=$(KEEP) scripts/demo.sh
 
 .PHONY: test
 test: lint build previous ## Run everything that proves it: lints, unit, conformance, simulation, whole-system
 	cargo test --release --workspace --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo test --locked --manifest-path plugins/Cargo.toml --workspace
+	@scripts/dashboard.sh test
 	@scripts/js.sh npm test --workspaces --silent
 	@scripts/python.sh types $(PYTHON)
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
@@ -94,19 +96,25 @@ build: daemon languages ## Build the daemon and the plugins, in every language
 # jobs of its own, and not those of make.)
 .PHONY: sandhog
 sandhog: setup
+	@scripts/dashboard.sh build-if-node
 	env -u MAKEFLAGS cargo build --release --locked --workspace --bin sandhog
 
 # Everything is built anew for it.
 .PHONY: dist
-dist: setup ## Build the command to hand out: optimised as a whole, without symbols
+dist: setup dashboard ## Build the command to hand out: optimised as a whole, without symbols
 	env -u MAKEFLAGS cargo build --profile dist --locked --workspace --bin sandhog
 	@ls -sh $(CARGO_TARGET_DIR)/dist/sandhog
 
 .PHONY: daemon
-daemon: plugins
+daemon: plugins dashboard
 	cargo build --release --locked --workspace
 
 # After this version's, of which it takes over what both have in common.
+.PHONY: dashboard
+dashboard: ## Build the dashboard, which the daemon has in it
+	@scripts/setup.sh languages
+	@scripts/dashboard.sh build
+
 .PHONY: previous
 previous: daemon ## Build the version before this one, for tests in which both meet
 	@scripts/previous.sh >/dev/null || [ $$? = 3 ]

@@ -3,6 +3,7 @@
 #
 #   BROKER    embedded (default) or redis: a server of the demo's own, with append-only persistence
 #   PICTURES  a folder of PNG and JPEG files
+#   KEEP      1 to keep the daemon and its dashboard up at the end, until Ctrl-C
 #
 # Everything it writes goes to demo/out, which it makes anew.
 set -euo pipefail
@@ -10,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 readonly BROKER=${BROKER:-embedded}
 readonly PICTURES=$(realpath "${PICTURES:-demo/pictures}")
+readonly KEEP=${KEEP:-}
 readonly OUT=$PWD/demo/out
 readonly SANDHOG=${CARGO_TARGET_DIR:?run me by \`make demo\`}/release/sandhog
 readonly COMPONENTS=${SANDHOG_PLUGINS:?run me by \`make demo\`}
@@ -37,6 +39,7 @@ write_config() {
         embedded) printf '[broker]\ntype = "embedded"\npath = "jobs.db"\n' ;;
         redis) printf '[broker]\ntype = "redis"\nurl = "redis://127.0.0.1:%s"\n' "$REDIS_PORT" ;;
         esac
+        printf '\n[http]\nlisten = "127.0.0.1:0"\n'
         cat demo/sandhog.toml
     } >"$OUT/sandhog.toml"
     for plugin in thumbnail hog; do
@@ -85,12 +88,25 @@ start_daemon() {
     daemon=$!
 }
 
+# The daemon has taken a free port, which its log tells.
+dashboard() {
+    local line
+    while read -r line; do
+        [[ $line =~ address=[^0-9]*(127\.0\.0\.1:[0-9]+) ]] || continue
+        echo "http://${BASH_REMATCH[1]}/"
+        return
+    done < <(tail --lines=+1 --follow --retry --pid="$daemon" "$OUT/daemon.log" 2>/dev/null)
+    die "the daemon serves no dashboard: see $OUT/daemon.log"
+}
+
 rm -rf "$OUT"
 mkdir -p "$OUT"
 [ "$BROKER" != redis ] || start_redis
 write_config
 write_jobs
 start_daemon
+
+say "The dashboard: $(dashboard)"
 
 say "Tenant globex enqueues its hogs; tenant acme its pictures"
 for hog in spin spin spin spin allocate recurse panic log; do
@@ -105,6 +121,12 @@ sandhog jobs --tenant acme
 
 say "How each of globex's hogs ended"
 sandhog jobs --tenant globex --wait
+
+if [ "$KEEP" = 1 ]; then
+    say "The dashboard stays up at $(dashboard) until Ctrl-C"
+    trap 'trap - INT' INT
+    wait "$daemon" || true
+fi
 
 say "Stopping the daemon in good order"
 kill -TERM "$daemon"

@@ -44,6 +44,7 @@ pub(super) fn http(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Http
     let listen = fields.entry("listen");
     let insecure = fields.or("insecure", false);
     let hosts = fields.list("hosts").into_iter().filter_map(host).collect();
+    let base = fields.entry("base").and_then(base).unwrap_or_default();
     let threads = fields.or("threads", THREADS);
     at_most(fields, "threads", threads.get(), THREADS_MAX);
     let connections = fields.or("connections", CONNECTIONS);
@@ -82,7 +83,7 @@ pub(super) fn http(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Http
         let problem = problem.help("add [http.tls] and [[http.tokens]], or listen on 127.0.0.1");
         file.note(problem.help("http.insecure = true, if something else keeps others away"));
     }
-    Some(Http { listen, insecure, hosts, threads, connections, body, rate, tls, tokens, tokens_file })
+    Some(Http { listen, insecure, hosts, base, threads, connections, body, rate, tls, tokens, tokens_file })
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(fields: &Fields<'_>, key: &str, value: T, most: T) {
@@ -103,6 +104,30 @@ fn host(entry: Entry<'_>) -> Option<String> {
         _ => {
             let problem = entry.problem(Shown::Line, "it is not the name of a host");
             entry.file().note(problem.rule("a name without a port, such as \"sandhog.acme.example\""));
+            None
+        }
+    }
+}
+
+/// Maximum length of the base path, in bytes.
+const BASE_MAX: usize = 255;
+
+/// Reads the path below which everything is reached.
+fn base(entry: Entry<'_>) -> Option<String> {
+    let is_part = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !matches!(part, "" | "." | "..") && part.chars().all(allowed)
+    };
+    let is_base = |text: &str| {
+        text.len() <= BASE_MAX && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_part))
+    };
+    match &entry.value {
+        DeValue::String(text) if text.is_empty() || is_base(text) => Some(text.to_string()),
+        _ => {
+            let problem = entry.problem(Shown::Line, "it is not a path to be reached below");
+            entry.file().note(problem.rule(
+                "one such as \"/sandhog\", of letters, digits, `-`, `_` and `.`, without a slash at its end",
+            ));
             None
         }
     }

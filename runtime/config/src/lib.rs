@@ -198,6 +198,8 @@ pub struct Http {
     pub insecure: bool,
     /// Names by which it is reached, in lower case, beside addresses and `localhost`.
     pub hosts: Vec<String>,
+    /// Path below which it is reached as well, such as `/sandhog`. Empty if there is none.
+    pub base: String,
     /// Number of threads that serve requests, and nothing else.
     pub threads: NonZeroUsize,
     /// Maximum number of connections that are open at once; others wait.

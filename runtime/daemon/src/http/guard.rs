@@ -34,6 +34,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::connection::Peer;
+use super::dashboard;
 use super::router::{Refused, State};
 use crate::service::Caller;
 use crate::service::bulk::AUDIT;
@@ -95,7 +96,9 @@ async fn check(Extracted(state): Extracted<Arc<State>>, mut request: Request, ne
     if let Err(problem) = check_host(&config, &request) {
         return Refused::from(problem).into_response();
     }
-    let is_open = route::ALL.iter().any(|route| route.role.is_none() && route.path == request.uri().path());
+    let path = request.uri().path();
+    let is_open =
+        dashboard::is_at(path) || route::ALL.iter().any(|route| route.role.is_none() && route.path == path);
     if !is_open {
         let known = authenticate(&config, request.headers(), state.clock.now());
         let (caller, rate, key) = match known {

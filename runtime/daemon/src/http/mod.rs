@@ -11,12 +11,14 @@
 //! | [`tenants`] | routes of tenants, usage and events |
 //! | [`query`] | the parameters of a request |
 //! | [`guard`] | what a request has to pass first: host, token, rate; the audit log |
+//! | [`dashboard`] | the page in a browser, and its assets |
 //! | [`connection`] | one connection, within its bounds |
 //! | [`local`] | the socket on this machine, and who may use it |
 //! | [`server`] | the interface over the network, with a runtime of its own |
 //! | [`tls`] | its certificate |
 
 mod connection;
+mod dashboard;
 mod guard;
 mod jobs;
 mod local;

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::serve_remote;
+use super::dashboard::{below, with_dashboard};
 use super::guard::guarded;
 use super::router::{State, routes};
 use super::tls::{self, TlsError};
@@ -118,7 +119,7 @@ impl Server {
         let connection = runtime.spawn(async move { connect(&of_broker, Access::Serve).await }).await;
         let connection = connection.map_err(|panic| ServerError::Runtime(io::Error::other(panic)))??;
         let state = State::new(of(Arc::clone(&connection.broker)), server.phase.subscribe(), http.body);
-        let router = guarded(routes(&state), &state);
+        let router = below(&http.base, guarded(with_dashboard(routes(&state), &http.base), &state));
         let (phase, permits) = (server.phase.subscribe(), http.connections.get() as usize);
         let every = config.deploy.look_every;
         server.serving = runtime.spawn(async move {
@@ -141,9 +142,9 @@ impl Server {
             }
             connection.close().await;
         });
-        tracing::info!(
-            %address, tls = http.tls.is_some(), tokens = http.tokens.len(), "listening for requests over HTTP"
-        );
+        let scheme = if http.tls.is_some() { "https" } else { "http" };
+        let dashboard = format!("{scheme}://{address}{}/", http.base);
+        tracing::info!(%address, tokens = http.tokens.len(), dashboard, "listening for requests over HTTP");
         if http.tokens.is_empty() {
             tracing::warn!(%address, "there are no http.tokens: whoever reaches this may do everything");
         }

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::dashboard::{below, with_dashboard};
 use super::guard::guarded;
 use super::router::{State, routes};
 use super::server::Phase;
@@ -64,12 +65,13 @@ fn site(more: &str) -> Site {
     let plugin = "[plugin]\nname = \"hog\"\ntenant = \"acme\"\ncomponent = \"x.wasm\"\nkinds = [\"hog.run\"]\ncalls = [\"stripe\"]\n";
     fs::write(folder.path().join("plugins.d/hog.toml"), plugin).expect("ours");
     let config = sandhog_config::load_for_broker(&file).expect("it is right");
-    let body = config.http.as_ref().expect("there is one").body;
+    let (body, base) = config.http.as_ref().map(|http| (http.body, http.base.clone())).expect("there is one");
     let broker = Arc::new(Memory::new(Arc::new(SystemClock)));
     let service = Service::without_daemon(Arc::new(config), Arc::clone(&broker) as Arc<dyn Broker>);
     let phase = watch::Sender::new(Phase::Serving);
     let state = State::new(service.clone(), phase.subscribe(), body);
-    Site { router: guarded(routes(&state), &state), broker, service, clock: Clock::system(), phase }
+    let router = below(&base, guarded(with_dashboard(routes(&state), &base), &state));
+    Site { router, broker, service, clock: Clock::system(), phase }
 }
 
 struct Answer {
@@ -554,4 +556,51 @@ async fn events_come_as_they_happen_and_go_on_where_they_ended() {
     while let Some(frame) = second.frame().await {
         frame.expect("it ends in good order");
     }
+}
+
+#[tokio::test]
+async fn the_dashboard_is_served_to_everybody_and_at_each_of_its_views() {
+    let site = site("");
+    for path in ["/", "/jobs", "/jobs/acme/01", "/queues/acme/mail"] {
+        let answer = site.answer(request("GET", path, None, None)).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let header =
+            |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        assert_eq!(header("content-type"), "text/html; charset=utf-8");
+        assert_eq!(header("cache-control"), "no-store");
+        let policy = header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        assert!(!answer.text.contains("@BASE@"), "{path}");
+    }
+    assert_eq!(site.answer(request("GET", "/jobsy", None, None)).await.status, 401);
+    assert_eq!(site.answer(request("POST", "/jobs", None, None)).await.status, 403);
+    assert_eq!(site.answer(request("GET", "/assets/none.js", None, None)).await.status, 404);
+}
+
+#[tokio::test]
+async fn each_asset_of_the_page_is_there_and_may_be_kept() {
+    let site = site("base = \"/tools/sandhog\"");
+    let page = site.answer(request("GET", "/tools/sandhog/jobs", None, None)).await;
+    assert_eq!(page.status, 200);
+    let assets: Vec<&str> =
+        page.text.split('"').filter(|text| text.starts_with("/tools/sandhog/assets/")).collect();
+    if page.text.contains("data-base") {
+        assert!(page.text.contains("data-base=\"/tools/sandhog\"") && assets.len() == 3, "{}", page.text);
+    }
+    for path in assets {
+        let asset = site.answer(request("GET", path, None, None)).await;
+        assert_eq!(asset.status, 200, "{path}");
+        let kept = asset.headers.get("cache-control").and_then(|value| value.to_str().ok());
+        assert_eq!(kept, Some("public, max-age=31536000, immutable"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_api_is_below_the_base_path_and_beside_it() {
+    let site = site("base = \"/sandhog\"");
+    for path in ["/v1/counts", "/sandhog/v1/counts"] {
+        assert_eq!(site.ask("GET", path, "root", None).await.status, 200, "{path}");
+        assert_eq!(site.answer(request("GET", path, None, None)).await.status, 401, "{path}");
+    }
+    assert_eq!(site.ask("GET", "/sandhogg/v1/counts", "root", None).await.status, 404);
 }

@@ -1,0 +1,44 @@
+import type { JSX } from 'preact';
+import { useId, useState } from 'preact/hooks';
+import { Problem } from '../api.ts';
+import { Copy } from '../parts/copy.tsx';
+import { Failed } from '../parts/notice.tsx';
+import { signIn } from '../session.ts';
+import { t } from '../texts.ts';
+import { useTitle } from '../title.ts';
+
+/** Exchanges a token for a session. Where it was called from, the page goes on. */
+export function SignIn(): JSX.Element {
+  const id = useId();
+  const [token, setToken] = useState('');
+  const [problem, setProblem] = useState<Problem>();
+  const [busy, setBusy] = useState(false);
+  useTitle(t.signIn.title);
+  const submit = async (event: Event): Promise<void> => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(undefined);
+    try {
+      await signIn(token.trim());
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      setProblem(error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <main id="main" tabIndex={-1} class="alone">
+      <h1>{t.signIn.title}</h1>
+      <p class="q">{t.signIn.intro}</p>
+      <form class="sign-in" onSubmit={(event) => void submit(event)}>
+        <label for={id}>{t.signIn.token}</label>
+        <input class="in" id={id} type="password" autocomplete="off" spellcheck={false} required autofocus value={token} onInput={(event) => setToken(event.currentTarget.value)} />
+        <button class="b go" type="submit" disabled={busy || token.trim() === ''}>{t.signIn.go}</button>
+      </form>
+      {problem && <Failed what={t.signIn.title} problem={problem} />}
+      <p class="note">{t.signIn.how} <code>{t.signIn.command}</code></p>
+      <p><Copy label={t.copy.command} text={t.signIn.command} /></p>
+    </main>
+  );
+}

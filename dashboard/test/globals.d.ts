@@ -1,0 +1,2 @@
+/** Folder of the dashboard's sources, as the build names it. */
+declare const HERE: string;
