@@ -35,9 +35,14 @@ test: lint build previous ## Run everything that proves it: lints, unit, conform
 	cargo test --release --workspace --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo test --locked --manifest-path plugins/Cargo.toml --workspace
 	@scripts/dashboard.sh test
+	@scripts/dashboard.sh browser
 	@scripts/js.sh npm test --workspaces --silent
 	@scripts/python.sh types $(PYTHON)
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
+
+.PHONY: screenshots
+screenshots: daemon ## Take a picture of each view of the dashboard: light, dark, and on a phone (INTO=folder)
+	@scripts/dashboard.sh screenshots $(or $(INTO),$(SANDHOG_CACHE)/screenshots)
 
 .PHONY: chaos
 chaos: daemon previous ## Break things while jobs run, and check that nothing is lost (SECONDS=60, ON=cluster; or SEED=n to play one again)

@@ -4,6 +4,8 @@
 #   scripts/dashboard.sh build           build it into $SANDHOG_DASHBOARD, if it has changed
 #   scripts/dashboard.sh build-if-node   the same, where Node.js is; without it, a daemon is built that has none
 #   scripts/dashboard.sh test            check its types, and run its tests
+#   scripts/dashboard.sh browser         test it in a real browser, in front of the daemon that was built last
+#   scripts/dashboard.sh screenshots DIR take a picture of each view
 #
 # The packages of dashboard/package-lock.json are installed once into $SANDHOG_CACHE/dashboard; the checkout gets a link to them,
 # unless it has a node_modules of its own.
@@ -60,8 +62,18 @@ test)
     install
     (cd dashboard && npm run --silent check && npm run --silent test) >&2
     ;;
+browser)
+    install
+    scripts/setup.sh browser
+    (cd dashboard && npm run --silent browser) >&2
+    ;;
+screenshots)
+    install
+    scripts/setup.sh browser
+    (cd dashboard && npm run --silent screenshots -- "$(realpath -m "${2:?the folder for the pictures}")") >&2
+    ;;
 *)
-    say "usage: scripts/dashboard.sh build | build-if-node | test"
+    say "usage: scripts/dashboard.sh build | build-if-node | test | browser | screenshots DIR"
     exit 2
     ;;
 esac

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh              what the daemon, the Rust plugins and the demo need
 #   scripts/setup.sh languages    and what handlers in other languages need
+#   scripts/setup.sh browser      and the browser in which the dashboard is tested
 set -euo pipefail
 
 say() { echo "setup: $*" >&2; }
@@ -24,6 +25,9 @@ if [ "${1:-}" = languages ]; then
     [ -d /usr/include/wasm32-wasi ] || packages+=(wasi-libc)
     [ -f "$(clang --print-resource-dir 2>/dev/null)/lib/wasi/libclang_rt.builtins-wasm32.a" ] ||
         packages+=(libclang-rt-dev-wasm32)
+fi
+if [ "${1:-}" = browser ] && [ -z "${CHROMIUM:-}" ]; then
+    command -v chromium >/dev/null || packages+=(chromium)
 fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 

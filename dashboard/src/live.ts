@@ -34,7 +34,7 @@ export type LiveState =
 export const STREAMS_MAX = 3;
 /** Time without event or sign of life after which a stream is taken for dead; signs come every 15 s. */
 const SILENCE_MAX = 20_000;
-/** Time between snapshots where no stream is followed. */
+/** Time between snapshots: of all where no stream is followed, else of what has no events, such as holds and breakers. */
 const POLL_EVERY = 10_000;
 const BACKOFF: readonly [number, number] = [1000, 30_000];
 
@@ -91,12 +91,12 @@ class Live {
 
   #connect(): void {
     const { signal } = this.#stop;
+    const timer = setInterval(() => {
+      if (!document.hidden && this.state.value.is !== 'lost') this.#tell('snapshot');
+    }, POLL_EVERY);
+    signal.addEventListener('abort', () => clearInterval(timer));
     if (this.#tenants.length === 0 || this.#tenants.length > STREAMS_MAX) {
       this.state.set({ is: 'polled' });
-      const timer = setInterval(() => {
-        if (!document.hidden) this.#tell('snapshot');
-      }, POLL_EVERY);
-      signal.addEventListener('abort', () => clearInterval(timer));
       return;
     }
     this.state.set({ is: 'connecting' });
