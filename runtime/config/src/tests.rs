@@ -1143,6 +1143,7 @@ fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
 fn queues_have_rules_for_groups_and_plugins_rates() {
     let daemon = "[tenants.acme.queues]\ninvoices = { order = \"strict\" }\nmails = { group_concurrency = 5 }\n\
                   quick = { order = \"strict\", on_dead = \"skip\", group_concurrency = 1 }\nplain = { order = \"any\" }\n\
+                  chains = { order = \"strict\", on_dead = \"cancel-rest\" }\n\
                   shared = { order = \"fair\", weights = { acme = 3, globex = 1 } }\n\
                   [tenants.acme.rates]\nstripe = \"100/s\"\n";
     let load =
@@ -1153,6 +1154,7 @@ fn queues_have_rules_for_groups_and_plugins_rates() {
     let weights = [(GroupKey::parse("acme").expect("a key"), Weight::new(3).expect("in range"))];
     let fair = FairRule::new(weights.into()).expect("they are few");
     let rules = [
+        ("chains", GroupRule::Strict(OnDead::CancelRest).into()),
         ("invoices", GroupRule::Strict(OnDead::Hold).into()),
         ("mails", five.into()),
         ("quick", GroupRule::Strict(OnDead::Skip).into()),

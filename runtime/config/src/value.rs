@@ -386,7 +386,7 @@ choices! {
     }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
     Order { "any" => Order::Any, "fair" => Order::Fair, "strict" => Order::Strict }
-    OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip }
+    OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip, "cancel-rest" => OnDead::CancelRest }
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }
 
