@@ -18,7 +18,7 @@ use sandhog_core::id::{FailureCode, GroupKey, RateName};
 use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
-use sandhog_core::retry::{Backoff, Growth, Jitter, OnLimit, RetryRule};
+use sandhog_core::retry::{Backoff, Growth, Jitter, OnExhausted, OnLimit, RetryRule};
 use sandhog_core::secret::Secret;
 
 use super::*;
@@ -638,6 +638,7 @@ max_attempts = 2
 backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
 retry_after_max = "1h"
 on_limit = "retry"
+on_exhausted = "pause"
 [[retry.rules]]
 on = ["timed-out", "queue-full"]
 max_attempts = 9
@@ -709,6 +710,7 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
         backoff,
         retry_after_max: second * 3600,
         on_limit: OnLimit::Retry,
+        on_exhausted: OnExhausted::Pause,
         rules: BTreeMap::from(rules),
         codes: [(FailureCode::parse("smtp-550").expect("valid"), RetryRule::Bury)].into(),
     };
