@@ -68,3 +68,45 @@ async fn a_kind_is_paused_while_others_go_on_and_resumed_at_a_word() {
         assert_eq!(finished(&*broker, &acme, job.id).await.state, State::Succeeded);
     }
 }
+
+/// A job that has used up its attempts pauses what is like it, and has another one when that goes on.
+async fn a_job_without_attempts_left_waits_behind_a_pause_on(backend: Backend) {
+    let retry = "[retry]\nmax_attempts = 2\nbackoff = { base = \"1ms\" }\non_exhausted = \"pause\"\n";
+    let site = Site::new(backend, "[tenants.acme]\n").with_hog("acme", retry);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let _daemon = site.daemon();
+    let job = hog_job("hog.fail", r#"{"transient": {"attempts": 3}}"#);
+    broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+    let resume = ["resume", "--tenant", "acme", "--queue", "hogs", "--kind", "hog.fail"];
+    for attempts in [2, 3] {
+        let waits = once(&*broker, &acme, job.id, |record| {
+            record.state == State::Ready && record.attempts == attempts
+        });
+        let record = waits.await;
+        assert!(record.message.is_some_and(|message| message.contains("was told to fail")));
+        let listed = site.json(&["holds"]);
+        let hold = &listed["holds"][0];
+        assert_eq!(
+            (&hold["queue"], &hold["kind"], &hold["by"]),
+            (&"hogs".into(), &"hog.fail".into(), &"sandhog".into())
+        );
+        let note = format!("job {} has used up its attempts: failed", job.id);
+        assert_eq!(hold["note"], note.as_str());
+        let other = hog_job("hog.echo", "1");
+        broker.enqueue(&acme, std::slice::from_ref(&other)).await.expect("the broker is up");
+        assert_eq!(finished(&*broker, &acme, other.id).await.state, State::Succeeded, "another kind goes on");
+        site.json(&resume);
+    }
+    let record = finished(&*broker, &acme, job.id).await;
+    assert_eq!((record.state, record.attempts), (State::Succeeded, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_attempts_left_pauses_what_is_like_it() {
+    a_job_without_attempts_left_waits_behind_a_pause_on(Backend::Redis(Fsync::EverySecond)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_attempts_left_pauses_on_an_embedded_broker_as_well() {
+    a_job_without_attempts_left_waits_behind_a_pause_on(Backend::Embedded).await;
+}

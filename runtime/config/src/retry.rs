@@ -29,8 +29,9 @@ pub(super) fn retry(fields: &mut Fields<'_>) -> RetryPolicy {
     let backoff = fields.table("backoff", |fields| backoff(fields, default.backoff));
     let retry_after_max = fields.or("retry_after_max", Positive(default.retry_after_max)).0;
     let on_limit = fields.or("on_limit", default.on_limit);
+    let on_exhausted = fields.or("on_exhausted", default.on_exhausted);
     let (rules, codes) = rules(fields, (max_attempts, backoff));
-    RetryPolicy { max_attempts, backoff, retry_after_max, on_limit, rules, codes }
+    RetryPolicy { max_attempts, backoff, retry_after_max, on_limit, on_exhausted, rules, codes }
 }
 
 /// Reads how long waits are. What isn't written is as in `default`.

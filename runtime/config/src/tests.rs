@@ -18,7 +18,7 @@ use sandhog_core::id::{FailureCode, GroupKey, RateName};
 use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
-use sandhog_core::retry::{Backoff, Growth, Jitter, OnLimit, RetryRule};
+use sandhog_core::retry::{Backoff, Growth, Jitter, OnExhausted, OnLimit, RetryRule};
 use sandhog_core::secret::Secret;
 
 use super::*;
@@ -638,6 +638,7 @@ max_attempts = 2
 backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
 retry_after_max = "1h"
 on_limit = "retry"
+on_exhausted = "pause"
 [[retry.rules]]
 on = ["timed-out", "queue-full"]
 max_attempts = 9
@@ -709,6 +710,7 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
         backoff,
         retry_after_max: second * 3600,
         on_limit: OnLimit::Retry,
+        on_exhausted: OnExhausted::Pause,
         rules: BTreeMap::from(rules),
         codes: [(FailureCode::parse("smtp-550").expect("valid"), RetryRule::Bury)].into(),
     };
@@ -1143,6 +1145,7 @@ fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
 fn queues_have_rules_for_groups_and_plugins_rates() {
     let daemon = "[tenants.acme.queues]\ninvoices = { order = \"strict\" }\nmails = { group_concurrency = 5 }\n\
                   quick = { order = \"strict\", on_dead = \"skip\", group_concurrency = 1 }\nplain = { order = \"any\" }\n\
+                  chains = { order = \"strict\", on_dead = \"cancel-rest\" }\n\
                   shared = { order = \"fair\", weights = { acme = 3, globex = 1 } }\n\
                   [tenants.acme.rates]\nstripe = \"100/s\"\n";
     let load =
@@ -1153,6 +1156,7 @@ fn queues_have_rules_for_groups_and_plugins_rates() {
     let weights = [(GroupKey::parse("acme").expect("a key"), Weight::new(3).expect("in range"))];
     let fair = FairRule::new(weights.into()).expect("they are few");
     let rules = [
+        ("chains", GroupRule::Strict(OnDead::CancelRest).into()),
         ("invoices", GroupRule::Strict(OnDead::Hold).into()),
         ("mails", five.into()),
         ("quick", GroupRule::Strict(OnDead::Skip).into()),

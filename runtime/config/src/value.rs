@@ -18,7 +18,7 @@ use sandhog_core::quota::OnEmpty;
 use sandhog_core::rate::Rate;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::Address;
-use sandhog_core::retry::{Jitter, OnLimit, is_retriable};
+use sandhog_core::retry::{Jitter, OnExhausted, OnLimit, is_retriable};
 use sandhog_core::schedule::{Cron, InvalidCron, Overlap, UnknownZone, Zone};
 use toml::de::DeValue;
 
@@ -385,8 +385,9 @@ choices! {
         "allow" => Overlap::Allow
     }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
+    OnExhausted { "dead" => OnExhausted::Bury, "pause" => OnExhausted::Pause }
     Order { "any" => Order::Any, "fair" => Order::Fair, "strict" => Order::Strict }
-    OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip }
+    OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip, "cancel-rest" => OnDead::CancelRest }
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }
 

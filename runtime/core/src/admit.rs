@@ -7,7 +7,7 @@ use crate::budget::{Budget, Bytes};
 use crate::id::Revision;
 use crate::job::Job;
 use crate::reason::Reason;
-use crate::retry::RetryPolicy;
+use crate::retry::{OnExhausted, RetryPolicy};
 
 /// A component that the catalog offers for a kind, with its terms. `P` is the loaded component: holding it keeps that
 /// revision alive.
@@ -109,7 +109,7 @@ pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
         return Admission::Reject { reason: Reason::PayloadTooLarge, message };
     }
     let most = offer.retry.attempts_most();
-    if job.attempts >= most.get() {
+    if job.attempts >= most.get() && offer.retry.on_exhausted == OnExhausted::Bury {
         let message = format!(
             "{} attempts were made already; raise retry.max_attempts (now {most}) and redrive it",
             job.attempts

@@ -18,7 +18,8 @@ use crate::quota::{QueueBounds, QueueExcess, StateExcess, StateQuota};
 use crate::reason::Reason;
 use crate::retry::{Chance, RetryPolicy};
 use crate::settle::{
-    AttemptCounts, Settlement, settle, settle_conflict, settle_draining, settle_full, settle_queue_full,
+    AttemptCounts, Settlement, Verdict, settle, settle_conflict, settle_draining, settle_full,
+    settle_queue_full,
 };
 use crate::time::Mono;
 use std::sync::Arc;
@@ -136,6 +137,8 @@ pub enum Action {
     Stop(StopReason),
     /// Send this settlement.
     Settle(Settlement),
+    /// Pause the jobs of the same kind in the same queue, and then send this settlement.
+    PauseAndSettle(Settlement),
     /// Send the last settlement once more.
     SettleAgain,
     /// Forget the attempt: it has ended.
@@ -151,6 +154,7 @@ impl Action {
             Self::Start => "start",
             Self::Stop(_) => "stop",
             Self::Settle(settlement) => settlement.slug(),
+            Self::PauseAndSettle(_) => "pause-and-settle",
             Self::SettleAgain => "settle-again",
             Self::End(Ending::Settled) => "end-settled",
             Self::End(Ending::Lost) => "end-lost",
@@ -282,14 +286,14 @@ impl Attempt {
                 return self.end(Ending::Lost);
             }
             // A cancellation rules out any further attempt; a result that came first is kept.
-            let settlement = match (stop, outcome) {
+            let verdict = match (stop, outcome) {
                 (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
-                    Settlement::Cancel
+                    Settlement::Cancel.into()
                 }
                 (_, outcome) if is_draining => settle_draining(self.counts, outcome, &retry, chance),
                 (_, outcome) => settle(self.counts, outcome, &retry, chance),
             };
-            return self.send(Some(retry), settlement, now);
+            return self.send(Some(retry), verdict, now);
         }
         let wanted = match event {
             Event::LeaseLost => Some(StopReason::LeaseLost),
@@ -363,9 +367,14 @@ impl Attempt {
         }
     }
 
-    fn send(&mut self, retry: Option<Arc<RetryPolicy>>, settlement: Settlement, now: Mono) -> Action {
+    fn send(&mut self, retry: Option<Arc<RetryPolicy>>, verdict: impl Into<Verdict>, now: Mono) -> Action {
         self.phase = Phase::Settling { retry };
-        Action::Settle(self.before_deadline(settlement, now))
+        let Verdict { settlement, pauses } = verdict.into();
+        match self.before_deadline(settlement, now) {
+            // One that is given up for its deadline needs no pause.
+            settlement @ Settlement::Retry { .. } if pauses => Action::PauseAndSettle(settlement),
+            settlement => Action::Settle(settlement),
+        }
     }
 
     /// Returns the settlement, or a burial in the place of a retry that would begin when the job's deadline is over.

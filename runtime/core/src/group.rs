@@ -11,7 +11,9 @@
 use std::num::NonZeroU16;
 
 use crate::fair::FairRule;
+use crate::id::JobId;
 use crate::job::{Priority, State};
+use crate::time::Timestamp;
 use crate::transition::Next;
 
 /// Maximum number of jobs of a group that a rule lets run at once.
@@ -51,6 +53,9 @@ pub enum OnDead {
     Hold,
     /// The group goes on with its next job.
     Skip,
+    /// The jobs that wait behind the dead one are cancelled, and then the group goes on with those that came later. Sweeps do that, so
+    /// the group is held until then.
+    CancelRest,
 }
 
 /// Fate of a job's turn when the job goes to another state.
@@ -71,7 +76,9 @@ impl Turn {
         match (next, rule) {
             (Next::Waits(after), _) if after.is_zero() => Self::Kept,
             (Next::Waits(_), Some(GroupRule::Strict(_))) => Self::Kept,
-            (Next::Ends(State::Dead, _), Some(GroupRule::Strict(OnDead::Hold))) => Self::Held,
+            (Next::Ends(State::Dead, _), Some(GroupRule::Strict(OnDead::Hold | OnDead::CancelRest))) => {
+                Self::Held
+            }
             (Next::Blocked | Next::Waits(_) | Next::Ends(..), _) => Self::GivenUp,
         }
     }
@@ -100,7 +107,7 @@ impl GroupRule {
 
 impl OnDead {
     /// Every answer.
-    pub const ALL: [Self; 2] = [Self::Hold, Self::Skip];
+    pub const ALL: [Self; 3] = [Self::Hold, Self::Skip, Self::CancelRest];
 
     /// The name in configuration and docs.
     #[must_use]
@@ -108,9 +115,26 @@ impl OnDead {
         match self {
             Self::Hold => "hold",
             Self::Skip => "skip",
+            Self::CancelRest => "cancel-rest",
         }
     }
 }
+
+/// Whether a job in line is one of those that waited behind a dead one. The first in line that isn't ends them.
+#[must_use]
+pub fn is_of_rest(enqueued_at: Timestamp, died_at: Timestamp) -> bool {
+    enqueued_at <= died_at
+}
+
+/// Returns the message, for people, of a job that is cancelled as it waited behind one that is dead.
+#[must_use]
+pub fn message_of_rest(dead: JobId) -> String {
+    let [before, behind] = REST_CANCELLED;
+    format!("{before}{dead}{behind}")
+}
+
+/// Parts of that message, before and behind the id of the dead job; functions in Redis tell the same.
+pub const REST_CANCELLED: [&str; 2] = ["job ", ", which it waited behind in its group, is dead"];
 
 #[cfg(test)]
 mod tests {
@@ -146,10 +170,16 @@ mod tests {
         for rule in rules() {
             let is_strict = matches!(rule, GroupRule::Strict(_));
             assert_eq!(Turn::after(waits, Some(rule)) == Turn::Kept, is_strict, "{rule:?}");
-            let holds = rule == GroupRule::Strict(OnDead::Hold);
+            let holds = is_strict && rule != GroupRule::Strict(OnDead::Skip);
             assert_eq!(Turn::after(ends(State::Dead), Some(rule)) == Turn::Held, holds, "{rule:?}");
         }
         assert_eq!(Turn::after(waits, None), Turn::GivenUp);
+    }
+
+    #[test]
+    fn the_rest_is_what_had_come_when_a_job_died() {
+        let at = Timestamp::from_millis;
+        assert!(is_of_rest(at(1), at(2)) && is_of_rest(at(2), at(2)) && !is_of_rest(at(3), at(2)));
     }
 
     proptest! {

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::id::{Kind, QueueName};
+use crate::id::{JobId, Kind, QueueName};
+use crate::reason::Reason;
 use crate::time::Timestamp;
 
 /// Maximum number of holds of a tenant.
@@ -14,6 +15,9 @@ pub const HOLDS_MAX: usize = 250;
 
 /// Maximum length of a hold's note, and of the name of who made the hold, in bytes.
 pub const HOLD_TEXT_MAX: usize = 500;
+
+/// The name of who made a hold that a daemon makes by itself.
+pub const DAEMON: &str = "sandhog";
 
 /// Scope of a hold: the jobs of a tenant that it covers. A part that is `None` may be anything, so a scope without parts covers
 /// all jobs of the tenant.
@@ -153,6 +157,13 @@ impl NewHold {
     #[must_use]
     pub fn pause(scope: HoldScope) -> Self {
         Self { scope, reason: HoldReason::Paused, by: None, end: HoldEnd::Lifted, note: None }
+    }
+
+    /// Creates the pause of jobs of which one has used up its attempts. The note names that one.
+    #[must_use]
+    pub fn of_exhausted(scope: HoldScope, job: JobId, last: Reason) -> Self {
+        let note = format!("job {job} has used up its attempts: {last}");
+        Self { by: Some(DAEMON.to_owned()), note: Some(note), ..Self::pause(scope) }
     }
 
     /// Checks that the texts are within their bounds.

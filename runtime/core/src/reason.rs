@@ -96,6 +96,8 @@ reasons! {
     Unavailable = "unavailable",
     /// A job of its flow, which it comes after, ended badly.
     ParentFailed = "parent-failed",
+    /// A job of its group, which it waited behind, died.
+    GroupFailed = "group-failed",
     /// Somebody cancelled the job.
     Cancelled = "cancelled",
     /// The job hadn't started within the time in which it had to.

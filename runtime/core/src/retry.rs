@@ -142,6 +142,27 @@ pub enum OnLimit {
     Retry,
 }
 
+/// Treatment of a job whose attempts are used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnExhausted {
+    /// Bury it.
+    #[default]
+    Bury,
+    /// Pause the jobs of its kind in its queue, and have it wait with them. It has one more attempt each time that they go on.
+    Pause,
+}
+
+/// What comes after an attempt that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextTry {
+    /// Another attempt, after this wait.
+    After(Duration),
+    /// Another attempt once somebody lets the jobs of its kind in its queue go on, which are paused.
+    AfterPause,
+    /// None: the job is given up.
+    Never,
+}
+
 /// Treatment of a job whose attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RetryRule {
@@ -186,6 +207,8 @@ pub struct RetryPolicy {
     pub retry_after_max: Duration,
     /// Treatment of jobs that fail for a reason for which [`is_deterministic`] holds.
     pub on_limit: OnLimit,
+    /// Treatment of jobs whose attempts are used up. Those that a rule buries at once, or whose handler says so, are buried all the same.
+    pub on_exhausted: OnExhausted,
     /// Treatment of jobs by the reason why their attempt failed; it goes before all of the above but `retry_after_max`.
     pub rules: BTreeMap<Reason, RetryRule>,
     /// Treatment of jobs by the code of their handler's failure; it goes before `rules`.
@@ -199,6 +222,7 @@ impl Default for RetryPolicy {
             backoff: Backoff::default(),
             retry_after_max: Duration::from_secs(24 * 60 * 60),
             on_limit: OnLimit::Bury,
+            on_exhausted: OnExhausted::Bury,
             rules: BTreeMap::new(),
             codes: BTreeMap::new(),
         }
@@ -216,17 +240,17 @@ impl RetryPolicy {
         }
     }
 
-    /// Returns the wait before the next attempt of a job whose latest one failed, or `None` if there is to be none. `failures`
-    /// counts that attempt and those before it.
+    /// Returns what comes after the latest attempt of a job, which failed. `failures` counts that attempt and those before it.
     #[must_use]
-    pub fn wait(&self, failed: &Failed<'_>, failures: u32, chance: Chance) -> Option<Duration> {
+    pub fn next(&self, failed: &Failed<'_>, failures: u32, chance: Chance) -> NextTry {
         let Failed { reason, code, asked_for } = *failed;
         match self.rule(reason, code) {
             RetryRule::Retry { max_attempts, backoff } if failures < max_attempts.get() => {
                 let asked_for = asked_for.map(|wait| wait.min(self.retry_after_max));
-                Some(asked_for.unwrap_or_else(|| backoff.wait(failures, chance)))
+                NextTry::After(asked_for.unwrap_or_else(|| backoff.wait(failures, chance)))
             }
-            RetryRule::Retry { .. } | RetryRule::Bury => None,
+            RetryRule::Retry { .. } if self.on_exhausted == OnExhausted::Pause => NextTry::AfterPause,
+            RetryRule::Retry { .. } | RetryRule::Bury => NextTry::Never,
         }
     }
 
@@ -345,7 +369,8 @@ mod tests {
             let rule = RetryRule::Retry { max_attempts: by_rule, backoff: Backoff::default() };
             let rules = BTreeMap::from([(Reason::TimedOut, rule), (Reason::Trapped, RetryRule::Bury)]);
             let policy = RetryPolicy { max_attempts: most, rules, ..RetryPolicy::default() };
-            let is_tried = policy.wait(&Failed::of(reason), failures, chance).is_some();
+            let next = policy.next(&Failed::of(reason), failures, chance);
+            let is_tried = matches!(next, NextTry::After(_));
             let expected = match reason {
                 Reason::TimedOut => failures < by_rule.get(),
                 Reason::Trapped => false,

@@ -9,7 +9,7 @@ use crate::effects::Effects;
 use crate::id::{FailureCode, LeaseNo};
 use crate::outcome::{Limit, Outcome, StopReason};
 use crate::reason::Reason;
-use crate::retry::{Chance, Failed, RetryPolicy};
+use crate::retry::{Chance, Failed, NextTry, RetryPolicy};
 
 /// Settlement of a job, for the broker to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,21 @@ impl Settlement {
     }
 }
 
+/// Decision about a job whose run has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Settlement to be recorded.
+    pub settlement: Settlement,
+    /// Whether the jobs of its kind in its queue are paused first.
+    pub pauses: bool,
+}
+
+impl From<Settlement> for Verdict {
+    fn from(settlement: Settlement) -> Self {
+        Self { settlement, pauses: false }
+    }
+}
+
 /// Time that a job rests after the daemon itself failed on it.
 pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
 
@@ -97,20 +112,20 @@ pub struct AttemptCounts {
     pub faults: u32,
 }
 
-/// Returns the settlement for an outcome.
+/// Returns the verdict on an outcome.
 #[must_use]
-pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Verdict {
     let fails = |reason, message| fail(counts, &Failed::of(reason), message, policy, chance);
-    match outcome {
+    let settlement = match outcome {
         Outcome::Returned { output, effects } => Settlement::Succeed { output, effects },
         Outcome::FailedTransiently { message, code, retry_after } => {
             let failed = Failed { code: code.as_ref(), asked_for: retry_after, ..Failed::of(Reason::Failed) };
-            fail(counts, &failed, with_code(code.as_ref(), message), policy, chance)
+            return fail(counts, &failed, with_code(code.as_ref(), message), policy, chance);
         }
         Outcome::PutOff { .. } if counts.lease >= PUT_OFF_LEASES_MAX => {
             let message =
                 format!("it was started {} times, so putting it off counts as a failure", counts.lease.0);
-            fails(Reason::Failed, message)
+            return fails(Reason::Failed, message);
         }
         Outcome::PutOff { why, after } => Settlement::Release {
             after: after.min(policy.retry_after_max).max(PUT_OFF_MIN),
@@ -119,9 +134,9 @@ pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, cha
         Outcome::FailedPermanently { message } => {
             Settlement::Bury { reason: Reason::FailedPermanently, message }
         }
-        Outcome::Trapped { message } => fails(Reason::Trapped, message),
-        Outcome::Exceeded { limit, message } => fails(limit.reason(), message),
-        Outcome::Aborted(StopReason::Deadline) => fails(Reason::TimedOut, "timed out".to_owned()),
+        Outcome::Trapped { message } => return fails(Reason::Trapped, message),
+        Outcome::Exceeded { limit, message } => return fails(limit.reason(), message),
+        Outcome::Aborted(StopReason::Deadline) => return fails(Reason::TimedOut, "timed out".to_owned()),
         Outcome::Aborted(StopReason::Cancelled) => Settlement::Cancel,
         Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
             Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
@@ -133,21 +148,26 @@ pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, cha
         Outcome::HostFault { .. } => {
             Settlement::Release { after: HOST_FAULT_REST, reason: Reason::HostFault }
         }
-    }
+    };
+    settlement.into()
 }
 
-/// Returns the settlement of an attempt that failed: a retry, as long as the policy grants one.
+/// Returns the verdict on an attempt that failed: a retry, as long as the policy grants one.
 fn fail(
     counts: AttemptCounts,
     failed: &Failed<'_>,
     message: String,
     policy: &RetryPolicy,
     chance: Chance,
-) -> Settlement {
+) -> Verdict {
     let reason = failed.reason;
-    match policy.wait(failed, counts.attempts.saturating_add(1), chance) {
-        Some(after) => Settlement::Retry { after, reason, message },
-        None => Settlement::Bury { reason, message },
+    match policy.next(failed, counts.attempts.saturating_add(1), chance) {
+        NextTry::After(after) => Settlement::Retry { after, reason, message }.into(),
+        NextTry::AfterPause => {
+            let settlement = Settlement::Retry { after: Duration::ZERO, reason, message };
+            Verdict { settlement, pauses: true }
+        }
+        NextTry::Never => Settlement::Bury { reason, message }.into(),
     }
 }
 
@@ -159,7 +179,7 @@ fn with_code(code: Option<&FailureCode>, message: String) -> String {
     }
 }
 
-/// Returns the settlement for the outcome of a run whose handler was told that the daemon shuts down. A failure that may go
+/// Returns the verdict on the outcome of a run whose handler was told that the daemon shuts down. A failure that may go
 /// away, or a timeout, may be how the handler ends early: the job goes back, and the attempt doesn't count.
 #[must_use]
 pub fn settle_draining(
@@ -167,8 +187,8 @@ pub fn settle_draining(
     outcome: Outcome,
     policy: &RetryPolicy,
     chance: Chance,
-) -> Settlement {
-    let release = |after| Settlement::Release { after, reason: Reason::Drained };
+) -> Verdict {
+    let release = |after| Verdict::from(Settlement::Release { after, reason: Reason::Drained });
     match outcome {
         Outcome::FailedTransiently { retry_after, .. } => {
             release(retry_after.unwrap_or_default().min(policy.retry_after_max))
@@ -180,15 +200,15 @@ pub fn settle_draining(
     }
 }
 
-/// Returns the settlement to record instead, when state that a run had compared was changed by another job before it could
+/// Returns the verdict to go by instead, when state that a run had compared was changed by another job before it could
 /// settle.
 #[must_use]
-pub fn settle_conflict(counts: AttemptCounts, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
+pub fn settle_conflict(counts: AttemptCounts, key: &str, policy: &RetryPolicy, chance: Chance) -> Verdict {
     let message = format!("state `{key}` was changed by another job before this one could settle");
     fail(counts, &Failed::of(Reason::StateConflict), message, policy, chance)
 }
 
-/// Returns the settlement to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it
+/// Returns the verdict to go by instead, when the run's jobs found no room in its tenant's queues. Room may come, so it
 /// is tried again.
 #[must_use]
 pub fn settle_queue_full(
@@ -196,19 +216,14 @@ pub fn settle_queue_full(
     message: String,
     policy: &RetryPolicy,
     chance: Chance,
-) -> Settlement {
+) -> Verdict {
     fail(counts, &Failed::of(Reason::QueueFull), message, policy, chance)
 }
 
-/// Returns the settlement to record instead, when the plugin would keep more state than it may. Like other limits, the same
+/// Returns the verdict to go by instead, when the plugin would keep more state than it may. Like other limits, the same
 /// input would hit it again.
 #[must_use]
-pub fn settle_full(
-    counts: AttemptCounts,
-    message: String,
-    policy: &RetryPolicy,
-    chance: Chance,
-) -> Settlement {
+pub fn settle_full(counts: AttemptCounts, message: String, policy: &RetryPolicy, chance: Chance) -> Verdict {
     fail(counts, &Failed::of(Reason::StateFull), message, policy, chance)
 }
 
@@ -216,7 +231,20 @@ pub fn settle_full(
 mod tests {
     use super::*;
     use crate::outcome::PutOff;
-    use crate::retry::{OnLimit, RetryRule};
+    use crate::retry::{OnExhausted, OnLimit, RetryRule};
+
+    fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+        super::settle(counts, outcome, policy, chance).settlement
+    }
+
+    fn settle_draining(
+        counts: AttemptCounts,
+        outcome: Outcome,
+        policy: &RetryPolicy,
+        chance: Chance,
+    ) -> Settlement {
+        super::settle_draining(counts, outcome, policy, chance).settlement
+    }
 
     fn transient() -> Outcome {
         Outcome::FailedTransiently { message: "no".into(), code: None, retry_after: None }
@@ -341,5 +369,23 @@ mod tests {
             Outcome::FailedTransiently { message: "no".into(), code: Some(code), retry_after: None };
         let buried = Settlement::Bury { reason: Reason::Failed, message: "smtp-550: no".into() };
         assert_eq!(settle(after(0), outcome, &policy, CHANCE()), buried);
+    }
+
+    #[test]
+    fn a_job_without_attempts_left_waits_behind_a_pause_if_it_is_to() {
+        let policy = RetryPolicy { on_exhausted: OnExhausted::Pause, ..RetryPolicy::default() };
+        let retried =
+            || Settlement::Retry { after: Duration::ZERO, reason: Reason::Failed, message: "no".into() };
+        // It has one more attempt after each pause.
+        for attempts in [4, 5, 100, u32::MAX] {
+            let verdict = super::settle(after(attempts), transient(), &policy, CHANCE());
+            assert_eq!(verdict, Verdict { settlement: retried(), pauses: true });
+        }
+        assert!(!super::settle(after(3), transient(), &policy, CHANCE()).pauses);
+        // What another attempt can't help is given up all the same.
+        for outcome in [Outcome::FailedPermanently { message: "no".into() }, exceeded(Limit::Fuel)] {
+            let verdict = super::settle(after(4), outcome, &policy, CHANCE());
+            assert!(matches!(verdict, Verdict { settlement: Settlement::Bury { .. }, pauses: false }));
+        }
     }
 }

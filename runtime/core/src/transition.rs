@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use crate::account::RunEnd;
 use crate::attempt::SettleReply;
-use crate::id::LeaseNo;
+use crate::group::message_of_rest;
+use crate::id::{JobId, LeaseNo};
 use crate::job::State;
 use crate::reason::Reason;
 use crate::settle::Settlement;
@@ -331,6 +332,14 @@ impl Standing {
     pub fn failed_by_parent(&self, state: State, message: String) -> Change<'static> {
         let why = Why { message: Some(message.into()), ..Why::is(Reason::ParentFailed) };
         Change { why: Some(why), ..self.goes(Keep::default().end(state)) }
+    }
+
+    /// Returns the change of a job in its group's line that is cancelled as one died that it waited behind. The message names that
+    /// one.
+    #[must_use]
+    pub fn cancelled_behind(&self, dead: JobId) -> Change<'static> {
+        let why = Why { message: Some(message_of_rest(dead).into()), ..Why::is(Reason::GroupFailed) };
+        Change { why: Some(why), ..self.cancelled(Keep::default()) }
     }
 
     fn cancelled(&self, keep: Keep) -> Change<'static> {

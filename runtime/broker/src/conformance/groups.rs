@@ -8,11 +8,12 @@ use sandhog_core::effects::Effects;
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::id::{JobId, QueueName};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
 use super::script::{bury, group, ms, queue, queue_named, release, retry, secs, succeed, unique};
-use crate::{Changed, Counts, Enqueued, HeldGroup, JobAction, KeepMax, Query};
+use crate::{Changed, Counts, Enqueued, HeldGroup, JobAction, KeepMax, Query, SWEEP_MAX};
 
 const STRICT: GroupRule = GroupRule::Strict(OnDead::Hold);
 
@@ -282,6 +283,59 @@ pub async fn a_group_that_skips_goes_on_after_a_dead_job(case: Case) {
     assert_eq!(case.act(JobAction::Redrive, ids[0]).await, Changed::Done);
     assert_eq!(case.list(State::Blocked).await, [ids[2], ids[0]]);
     assert_eq!(case.drain().await, [ids[1]]);
+}
+
+/// Where a group is to have its rest cancelled, a sweep cancels those that waited behind a dead job, and says why. What came after it
+/// goes on, and so do other groups meanwhile.
+pub async fn a_group_has_its_rest_cancelled_behind_a_dead_job(case: Case) {
+    set(&case, GroupRule::Strict(OnDead::CancelRest)).await;
+    let ids = [enqueue(&case, "acme").await, enqueue(&case, "acme").await, enqueue(&case, "acme").await];
+    let late = case.enqueue(NewJob { delay: secs(5), ..of(&case, "acme") }).await;
+    case.applied(case.lease_one().await, bury()).await;
+    let other = enqueue(&case, "globex").await;
+    assert_eq!(case.drain().await, [other]);
+    assert_eq!(held(&case).await.len(), 1);
+    case.pass(ms(1));
+    let after = enqueue(&case, "acme").await;
+    case.sweep().await;
+    for id in &ids[1..] {
+        let record = case.record(*id).await;
+        let message = format!("job {}, which it waited behind in its group, is dead", ids[0]);
+        assert_eq!((record.state, record.reason), (State::Cancelled, Some(Reason::GroupFailed)));
+        assert_eq!((record.message, record.finished_at), (Some(message), Some(case.now())));
+    }
+    assert_eq!(held(&case).await, []);
+    assert_eq!(case.state_of(late).await, State::Scheduled, "it didn't wait in line");
+    assert_eq!(case.drain().await, [after]);
+    assert_eq!(case.act(JobAction::Redrive, ids[0]).await, Changed::Done);
+    assert_eq!(case.drain().await, [ids[0]]);
+}
+
+/// A dead job that is redriven, or passed over, before a sweep has come has nobody cancelled.
+pub async fn nobody_is_cancelled_behind_a_job_that_is_redriven_in_time(case: Case) {
+    set(&case, GroupRule::Strict(OnDead::CancelRest)).await;
+    let (first, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
+    case.applied(case.lease_one().await, bury()).await;
+    assert_eq!(case.act(JobAction::Redrive, first).await, Changed::Done);
+    case.sweep().await;
+    case.applied(case.lease_one().await, bury()).await;
+    assert!(release_group(&case, "acme").await);
+    case.sweep().await;
+    assert_eq!(case.drain().await, [second]);
+}
+
+/// A sweep cancels a bounded number of jobs behind dead ones, says that more are left, and the next one goes on.
+pub async fn a_long_rest_is_cancelled_by_several_sweeps(case: Case) {
+    set(&case, GroupRule::Strict(OnDead::CancelRest)).await;
+    let many: Vec<NewJob> = (0..SWEEP_MAX + 2).map(|_| of(&case, "acme")).collect();
+    for part in many.chunks(100) {
+        case.enqueue_all(part).await;
+    }
+    case.applied(case.lease_one().await, bury()).await;
+    assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
+    assert_eq!((case.counts().await[State::Blocked], held(&case).await.len()), (1, 1));
+    assert_eq!(case.sweep().await.next_due, None);
+    assert_eq!((case.counts().await[State::Cancelled], held(&case).await.len()), (SWEEP_MAX as u64 + 1, 0));
 }
 
 /// Jobs that a run enqueues get in their group's line in the same step that settles the run.

@@ -397,6 +397,9 @@ macro_rules! conformance_suite {
                 a_batch_of_a_group_is_let_in_as_its_jobs_would_be,
                 blocked_jobs_wait_like_others,
                 groups_are_purged,
+                a_group_has_its_rest_cancelled_behind_a_dead_job,
+                nobody_is_cancelled_behind_a_job_that_is_redriven_in_time,
+                a_long_rest_is_cancelled_by_several_sweeps,
                 a_long_line_keeps_nobody_else_waiting,
             }
             looking {

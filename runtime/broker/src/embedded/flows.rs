@@ -171,9 +171,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Whether edges are to be settled.
+    /// Whether edges are to be settled, or jobs of groups to be cancelled.
     pub(super) fn has_settled(&self) -> Result<bool> {
-        let any = "SELECT 1 FROM settled WHERE tenant = ?1 LIMIT 1";
+        let any =
+            "SELECT 1 FROM settled WHERE tenant = ?1 UNION ALL SELECT 1 FROM rest WHERE tenant = ?1 LIMIT 1";
         Ok(self.find(any, [self.tenant()], |_| Ok(()))?.is_some())
     }
 

@@ -7,15 +7,17 @@ use std::num::NonZeroU16;
 use rusqlite::{Connection, params};
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairRule;
-use sandhog_core::group::{GroupRule, OnDead, QueueRule};
+use sandhog_core::group::{GroupRule, OnDead, QueueRule, is_of_rest};
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{Priority, State};
+use sandhog_core::time::Timestamp;
 use sandhog_core::transition::Next;
 
 use super::events::Subject;
 use super::fault::{Fault, Result};
 use super::row::{code, parse, timestamp};
 use super::step::{Place, Step, Waits};
+use super::stored::select_stored;
 use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
 
 /// Maximum number of groups that a sweep looks at.
@@ -38,11 +40,12 @@ impl Step<'_> {
             return Ok(*known);
         }
         let stored = self.find(
-            "SELECT turns, is_strict, holds FROM group_rules WHERE tenant = ?1 AND queue = ?2",
+            "SELECT turns, is_strict, holds, cancels_rest FROM group_rules WHERE tenant = ?1 AND queue = ?2",
             [self.tenant(), queue],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )?;
-        let rule = stored.map(|(turns, is_strict, holds)| rule(turns, is_strict, holds)).transpose()?;
+        let rule = stored.map(|(turns, is_strict, holds, rest)| rule(turns, is_strict, holds, rest));
+        let rule = rule.transpose()?;
         self.group_rules.insert(queue.to_owned(), rule);
         Ok(rule)
     }
@@ -183,13 +186,15 @@ impl Step<'_> {
         self.execute("DELETE FROM group_rules WHERE tenant = ?1", [self.tenant()])?;
         self.group_rules.clear();
         for (queue, rule) in rules {
-            let (is_strict, holds) = match rule {
-                GroupRule::Concurrency(_) => (false, false),
-                GroupRule::Strict(on_dead) => (true, *on_dead == OnDead::Hold),
+            let (is_strict, holds, cancels_rest) = match rule {
+                GroupRule::Concurrency(_) => (false, false, false),
+                GroupRule::Strict(on_dead) => {
+                    (true, *on_dead != OnDead::Skip, *on_dead == OnDead::CancelRest)
+                }
             };
             self.execute(
-                "INSERT INTO group_rules VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![self.tenant(), queue.as_str(), rule.turns(), is_strict, holds],
+                "INSERT INTO group_rules VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![self.tenant(), queue.as_str(), rule.turns(), is_strict, holds, cancels_rest],
             )?;
             if !before.iter().any(|known| known == queue.as_str()) {
                 self.hold_to(queue.as_str(), **rule)?;
@@ -229,6 +234,74 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Notes that the jobs are to be cancelled that wait behind one that dies.
+    pub(super) fn note_rest(&mut self, dead: &str) -> Result<()> {
+        self.execute(
+            "INSERT INTO rest VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET at = excluded.at",
+            params![self.tenant(), dead, self.now()],
+        )?;
+        self.has_news = true;
+        Ok(())
+    }
+
+    /// Cancels the jobs that waited behind dead ones, group by group in the order in which these died, at most [`SWEEP_MAX`]. A group
+    /// of which none is left goes on.
+    pub(super) fn cancel_rests(&mut self) -> Result<()> {
+        let rests: Vec<(String, i64)> = self.all(
+            "SELECT job, at FROM rest WHERE tenant = ?1 ORDER BY at, job LIMIT ?2",
+            params![self.tenant(), SWEEP_MAX as i64],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let mut left = SWEEP_MAX;
+        for (dead, died_at) in rests {
+            let holder: Option<(i64, String, String)> = self.find(
+                "SELECT nr, queue, group_key FROM job
+                 WHERE tenant = ?1 AND id = ?2 AND state = ?3 AND has_turn = 1 AND group_key IS NOT NULL",
+                params![self.tenant(), dead, code(State::Dead)],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )?;
+            if let Some((_, queue, key)) = &holder {
+                left -= self.cancel_rest(&dead, queue, key, timestamp(died_at), left)?;
+            }
+            if left == 0 {
+                return Ok(());
+            }
+            self.execute("DELETE FROM rest WHERE tenant = ?1 AND job = ?2", [self.tenant(), &dead])?;
+            if let Some((nr, queue, key)) = holder {
+                self.execute("UPDATE job SET has_turn = 0 WHERE nr = ?1", [nr])?;
+                self.let_in_one(&queue, &key, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cancels the jobs in a group's line that waited there when one died, at most `most`. Returns how many.
+    fn cancel_rest(
+        &mut self,
+        dead: &str,
+        queue: &str,
+        key: &str,
+        died_at: Timestamp,
+        most: usize,
+    ) -> Result<usize> {
+        let line: Vec<(i64, i64)> = self.all(
+            "SELECT nr, enqueued_at FROM job INDEXED BY job_in_group
+             WHERE tenant = ?1 AND queue = ?2 AND group_key = ?3 AND line_rank IS NOT NULL
+             ORDER BY line_rank, blocked_nr LIMIT ?4",
+            params![self.tenant(), queue, key, most as i64],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let rest = line.into_iter().take_while(|(_, at)| is_of_rest(timestamp(*at), died_at));
+        let dead = parse::<JobId>("job.id", dead)?;
+        let mut cancelled = 0;
+        for (nr, _) in rest {
+            let Some(job) = self.stored_job(select_stored!("WHERE nr = ?1"), [nr])? else { break };
+            self.change(&job, &job.standing.cancelled_behind(dead))?;
+            cancelled += 1;
+        }
+        Ok(cancelled)
+    }
+
     /// Lets a held group go on. Returns whether it was held.
     pub(super) fn release_group(&mut self, queue: &QueueName, group: &GroupKey) -> Result<bool> {
         let holders: Vec<i64> = self.all(
@@ -264,9 +337,13 @@ pub(super) fn held_groups(connection: &Connection, tenant: &TenantId) -> Result<
     rows.collect()
 }
 
-fn rule(turns: i64, is_strict: bool, holds: bool) -> Result<GroupRule> {
+fn rule(turns: i64, is_strict: bool, holds: bool, cancels_rest: bool) -> Result<GroupRule> {
     if is_strict {
-        return Ok(GroupRule::Strict(if holds { OnDead::Hold } else { OnDead::Skip }));
+        return Ok(GroupRule::Strict(match (holds, cancels_rest) {
+            (_, true) => OnDead::CancelRest,
+            (true, false) => OnDead::Hold,
+            (false, false) => OnDead::Skip,
+        }));
     }
     let turns = u16::try_from(turns).ok().and_then(NonZeroU16::new);
     let turns = turns.ok_or_else(|| Fault::unreadable("group_rules.turns", "it is no number of turns"))?;

@@ -46,6 +46,7 @@ impl Step<'_> {
                 "DELETE FROM fair_last WHERE tenant = ?1",
                 "DELETE FROM rates WHERE tenant = ?1",
                 "DELETE FROM settled WHERE tenant = ?1",
+                "DELETE FROM rest WHERE tenant = ?1",
                 "DELETE FROM schedule WHERE tenant = ?1",
                 "DELETE FROM breaker WHERE tenant = ?1",
                 "DELETE FROM held_key WHERE tenant = ?1",

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use sandhog_core::account::Account;
 use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::flow::ParentEnd;
-use sandhog_core::group::{GroupRule, Turn};
+use sandhog_core::group::{GroupRule, OnDead, Turn};
 use sandhog_core::id::{JobId, PluginName, TenantId};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::quota::Waiting;
@@ -243,7 +243,11 @@ impl<'a> Step<'a> {
             Some(_) => self.group_rule(&job.queue)?,
             None => None,
         };
-        let gives_up = job.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
+        let turn = Turn::after(change.next, rule);
+        let gives_up = job.has_turn && turn == Turn::GivenUp;
+        if job.has_turn && turn == Turn::Held && rule == Some(GroupRule::Strict(OnDead::CancelRest)) {
+            self.note_rest(&job.id)?;
+        }
         let has_turn = job.has_turn && !gives_up;
         if change.makes_lane {
             self.note_lane(&job.queue, &job.kind)?;

@@ -26,6 +26,7 @@ impl Step<'_> {
         let expired = self.expire()?;
         let promoted = self.promote()?;
         let (taken_back, buried) = self.take_back(sweep)?;
+        self.cancel_rests()?;
         self.settle_edges()?;
         let mut removed = self.remove_old()?;
         for (plugin, keep_max) in &sweep.keep_max_of {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairPlaces;
-use sandhog_core::group::{GroupRule, QueueRule};
+use sandhog_core::group::{GroupRule, QueueRule, is_of_rest};
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::time::Timestamp;
@@ -47,6 +47,41 @@ impl Tenant {
             }
         }
         let_in
+    }
+
+    /// Cancels the jobs that waited behind dead ones, group by group in the order in which these died, at most [`SWEEP_MAX`]. A group
+    /// of which none is left goes on.
+    pub(super) fn cancel_rests(&mut self, now: Timestamp) {
+        let mut rests: Vec<_> = self.rests.iter().map(|(job, died_at)| (*died_at, *job)).collect();
+        rests.sort();
+        let mut left = SWEEP_MAX;
+        for (died_at, dead) in rests.into_iter().take(SWEEP_MAX) {
+            let group = self.jobs.get(&dead).filter(|entry| entry.holds_group()).and_then(Entry::group);
+            let rest = group.as_ref().map(|group| self.rest_of(group, died_at, left)).unwrap_or_default();
+            for id in &rest {
+                let Some(entry) = self.jobs.get(id) else { continue };
+                let change = entry.standing().cancelled_behind(dead);
+                self.change(*id, &change, now);
+            }
+            left -= rest.len();
+            if left == 0 {
+                return;
+            }
+            self.rests.remove(&dead);
+            if let Some(group) = group {
+                self.jobs.entry(dead).and_modify(|entry| entry.has_turn = false);
+                self.let_in_one(&group, None, now);
+            }
+        }
+    }
+
+    /// Returns the jobs in a group's line that waited there when one died, in order, at most `most`.
+    fn rest_of(&self, group: &Group, died_at: Timestamp, most: usize) -> Vec<JobId> {
+        let mut line: Vec<&Entry> =
+            self.in_line().filter(|entry| entry.group().as_ref() == Some(group)).collect();
+        line.sort_by_key(|entry| (entry.rank, entry.arrival));
+        let rest = line.into_iter().take_while(|entry| is_of_rest(entry.record.enqueued_at, died_at));
+        rest.take(most).map(|entry| entry.record.id).collect()
     }
 
     /// Returns the jobs that wait for a turn.
@@ -165,6 +200,6 @@ impl Tenant {
 
     /// Returns the dead jobs that hold their groups.
     fn holders(&self) -> impl Iterator<Item = &Entry> {
-        self.in_state(State::Dead).filter(|entry| entry.has_turn)
+        self.jobs.values().filter(|entry| entry.holds_group())
     }
 }

@@ -14,7 +14,7 @@ use sandhog_core::effects::{Effects, StateWrite, Written};
 use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::fair::{FairPlaces, FairRule};
 use sandhog_core::flow::ParentEnd;
-use sandhog_core::group::{GroupRule, Turn};
+use sandhog_core::group::{GroupRule, OnDead, Turn};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -73,6 +73,8 @@ pub(super) struct Tenant {
     pub(super) flows: BTreeMap<JobId, BTreeMap<JobId, Member>>,
     /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
     pub(super) settled: BTreeMap<(JobId, ParentEnd), Timestamp>,
+    /// Dead jobs that hold their groups until those that waited behind them are cancelled, each with when it died.
+    pub(super) rests: BTreeMap<JobId, Timestamp>,
     schedules: BTreeMap<ScheduleName, StoredSchedule>,
     /// The breakers, each with the version of its record.
     breakers: BTreeMap<BreakerName, (u64, BreakerRecord)>,
@@ -91,7 +93,7 @@ pub(super) struct WakeCause {
     /// The holds, each with its end.
     holds: BTreeMap<HoldScope, Option<Timestamp>>,
     gates: BTreeMap<BreakerName, Barrier>,
-    /// Whether edges of flows are to be settled.
+    /// Whether edges of flows are to be settled, or jobs of groups to be cancelled.
     has_settled: bool,
 }
 
@@ -159,7 +161,7 @@ impl Tenant {
                 .min(),
             holds: self.holds.iter().map(|(scope, hold)| (scope.clone(), hold.until)).collect(),
             gates: self.gates().map(|(name, gate)| (name.clone(), gate.clone())).collect(),
-            has_settled: !self.settled.is_empty(),
+            has_settled: self.has_settled(),
         }
     }
 
@@ -486,6 +488,7 @@ impl Tenant {
         let expired = self.expire(now);
         let promoted = self.promote(now);
         let (taken_back, buried) = self.take_back(sweep, now);
+        self.cancel_rests(now);
         self.settle_edges(now);
         let mut removed = self.remove_old(now);
         for (plugin, keep_max) in &sweep.keep_max_of {
@@ -531,6 +534,7 @@ impl Tenant {
             self.rates.clear();
             self.flows.clear();
             self.settled.clear();
+            self.rests.clear();
             self.schedules.clear();
             self.breakers.clear();
             self.keys.clear();
@@ -820,8 +824,12 @@ impl Tenant {
         entry.record.waits_for.clear();
         let group = entry.group();
         let rule = group.as_ref().and_then(|(queue, _)| self.group_rules.get(queue)).copied();
-        let gives_up = entry.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
+        let turn = Turn::after(change.next, rule);
+        let gives_up = entry.has_turn && turn == Turn::GivenUp;
         entry.has_turn &= !gives_up;
+        if entry.has_turn && turn == Turn::Held && rule == Some(GroupRule::Strict(OnDead::CancelRest)) {
+            self.rests.insert(job, now);
+        }
         (entry.cancel_requested, entry.remove_at, entry.rank) = (false, None, None);
         entry.kept_of = None;
         if change.state().is_final() {
@@ -1010,9 +1018,13 @@ impl Tenant {
         first
     }
 
+    fn has_settled(&self) -> bool {
+        !(self.settled.is_empty() && self.rests.is_empty())
+    }
+
     /// Returns the time until a sweep has something to do, other than to remove.
     fn next_due(&self, now: Timestamp) -> Option<Duration> {
-        if !self.settled.is_empty() {
+        if self.has_settled() {
             return Some(Duration::ZERO);
         }
         let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
@@ -1224,6 +1236,11 @@ impl Entry {
     pub(super) fn group(&self) -> Option<Group> {
         let key = self.record.options.group.clone()?;
         Some((self.record.queue.clone(), key))
+    }
+
+    /// Whether it is dead, and holds its group.
+    pub(super) fn holds_group(&self) -> bool {
+        self.has_turn && self.record.state == State::Dead
     }
 
     fn is_suspect(&self) -> bool {

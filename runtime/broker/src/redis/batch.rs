@@ -365,13 +365,14 @@ pub(super) fn group_rules(tenant: &TenantId, rules: &BTreeMap<QueueName, QueueRu
     }
     let mut request = Request::of(tenant);
     let asked = &mut request.asked;
-    asked.array(3).array(4 * turns.len());
+    asked.array(3).array(5 * turns.len());
     for (queue, rule) in turns {
-        let (is_strict, holds) = match rule {
-            GroupRule::Concurrency(_) => (false, false),
-            GroupRule::Strict(on_dead) => (true, *on_dead == OnDead::Hold),
+        let (is_strict, holds, has_rest_cancelled) = match rule {
+            GroupRule::Concurrency(_) => (false, false, false),
+            GroupRule::Strict(on_dead) => (true, *on_dead != OnDead::Skip, *on_dead == OnDead::CancelRest),
         };
-        asked.bytes(queue.as_str().as_bytes()).uint(rule.turns().into()).flag(is_strict).flag(holds);
+        asked.bytes(queue.as_str().as_bytes()).uint(rule.turns().into());
+        asked.flag(is_strict).flag(holds).flag(has_rest_cancelled);
     }
     asked.flag(false).array(2 * fair.len());
     for (queue, rule) in fair {

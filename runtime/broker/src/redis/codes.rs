@@ -9,6 +9,7 @@ use sandhog_core::breaker;
 use sandhog_core::event::{EVENTS_PER_MILLI as EVENT_NUMBERS_PER_MILLI, EventKind};
 use sandhog_core::fair;
 use sandhog_core::flow::{self, OnFailure, ParentEnd};
+use sandhog_core::group;
 use sandhog_core::history;
 use sandhog_core::hold;
 use sandhog_core::job::{Priority, State};
@@ -280,6 +281,7 @@ pub(super) fn prelude() -> String {
     line("WHY_EXPIRED_UNSTARTED", &quoted(&layout::why_bytes(Reason::Expired, None)));
     line("WHY_EXPIRED", &quoted(&layout::why_bytes(Reason::LeaseExpired, None)));
     line("EDGE", &edge_rules());
+    line("REST", &rest_rules());
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
     let finals = State::ALL.into_iter().filter(|state| state.is_final());
     let finals: Vec<String> =
@@ -301,6 +303,13 @@ fn edge_rules() -> String {
         "{{ ignore = {ignore}, hold = {hold}, removed = {removed}, reason = {reason}, is_dead = {dead}, \
          was_cancelled = {cancelled}, was_removed = {gone} }}"
     )
+}
+
+/// Returns a Lua table of how a job is told that is cancelled behind a dead one of its group.
+fn rest_rules() -> String {
+    let reason = quoted(Reason::GroupFailed.slug().as_bytes());
+    let [before, behind] = group::REST_CANCELLED.map(|text| quoted(text.as_bytes()));
+    format!("{{ reason = {reason}, before = {before}, behind = {behind} }}")
 }
 
 /// Returns a Lua function that adds `count` numbers to as many others, one by one: a loop takes Lua three times as long.

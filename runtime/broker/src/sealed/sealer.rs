@@ -363,5 +363,5 @@ fn place_of(job: JobId, line: &LogLine) -> AssociatedData<'static> {
 
 /// Whether the broker itself writes the message of this reason, and so in plain text.
 fn is_ours(reason: Reason) -> bool {
-    matches!(reason, Reason::LeaseExpired | Reason::Unreadable | Reason::ParentFailed)
+    matches!(reason, Reason::LeaseExpired | Reason::Unreadable | Reason::ParentFailed | Reason::GroupFailed)
 }

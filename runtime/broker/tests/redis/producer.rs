@@ -453,11 +453,12 @@ async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() 
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 36] = [
+const KEYS: [&str; 37] = [
     "rules",
     "turns",
     "lines",
     "held",
+    "rests",
     "blocked",
     "rates",
     "job:01",

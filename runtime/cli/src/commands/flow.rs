@@ -12,7 +12,7 @@ use sandhog_core::job::{JobRecord, State};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::Route;
-use sandhog_daemon::service::flows::{Found, in_order};
+use sandhog_daemon::service::flows::{FlowPart, Found, from_part, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 
 use crate::client::Client;
@@ -68,6 +68,9 @@ pub(crate) struct Cancel {
 pub(crate) struct Redrive {
     #[command(flatten)]
     which: Which,
+    /// Only those of this job, by its name in the flow or its id, and of all that depend on it
+    #[arg(long, value_name = "JOB")]
+    from: Option<FlowPart>,
 }
 
 /// Which flow it is.
@@ -112,8 +115,10 @@ impl FlowCommand {
         match self {
             Self::Run(run) => run.execute(&client, console).await,
             Self::Show(show) => show.execute(&client, console).await,
-            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, &client, console).await,
-            Self::Redrive(Redrive { which }) => which.act(JobAction::Redrive, &client, console).await,
+            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, None, &client, console).await,
+            Self::Redrive(Redrive { which, from }) => {
+                which.act(JobAction::Redrive, from.as_ref(), &client, console).await
+            }
         }
     }
 }
@@ -226,11 +231,18 @@ impl Which {
         Ok(client.flow(self.id, self.tenant.as_ref()).await?)
     }
 
-    /// Does one action to all jobs of the flow to which it can be done.
-    async fn act(&self, action: JobAction, client: &Client, console: &Console) -> Result<Exit, Failure> {
+    /// Does one action to all jobs of the flow to which it can be done, or to one and those that depend on it.
+    async fn act(
+        &self,
+        action: JobAction,
+        from: Option<&FlowPart>,
+        client: &Client,
+        console: &Console,
+    ) -> Result<Exit, Failure> {
         let found = self.find(client).await?;
         // Those that come after others are cancelled first, and redriven last.
-        let mut jobs: Vec<&FlowJobView> = in_order(&found.view);
+        let mut jobs: Vec<&FlowJobView> =
+            from.map_or_else(|| Ok(in_order(&found.view)), |from| from_part(&found, from))?;
         if action == JobAction::Cancel {
             jobs.reverse();
         }

@@ -132,6 +132,8 @@ fn all_jobs_of_a_flow_are_cancelled_at_once() {
     site.write("flow.toml", blocks("toml")[0]);
     let stored = site.json(&["flow", "run", "flow.toml"]);
     let id = stored["flow"].as_str().expect("an id");
+    site.run(&["flow", "redrive", id, "--from", "nobody"]).fails(5, &["has no job `nobody`"]);
+    assert_eq!(site.json(&["flow", "redrive", id, "--from", "a"])["jobs"].as_array().map(Vec::len), Some(0));
     let cancelled = site.json(&["flow", "cancel", id]);
     assert_eq!(
         (&cancelled["done"], cancelled["jobs"].as_array().map(Vec::len)),

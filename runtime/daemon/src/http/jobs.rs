@@ -1,5 +1,6 @@
 //! Routes of jobs and flows.
 
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use axum::extract::State as Extracted;
@@ -21,6 +22,7 @@ use sandhog_core::waits::{self, WaitTerms};
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
+use crate::service::flows::FlowPart;
 use crate::service::{Caller, asks, flows, holds, jobs, labels_of, malformed, parsed, tenants};
 
 /// Header by which a request is known when it is repeated.
@@ -325,16 +327,17 @@ pub(super) async fn cancel_flow(
     query: Query,
     state: Shared,
 ) -> Result<Response, Refused> {
-    act_on_flow(caller, part, query, state, JobAction::Cancel).await
+    act_on_flow(caller, part, query, state, JobAction::Cancel, None).await
 }
 
 pub(super) async fn redrive_flow(
     caller: Asks,
     part: Part<JobId>,
-    query: Query,
+    mut query: Query,
     state: Shared,
 ) -> Result<Response, Refused> {
-    act_on_flow(caller, part, query, state, JobAction::Redrive).await
+    let from = query.take("from", FlowPart::from_str)?;
+    act_on_flow(caller, part, query, state, JobAction::Redrive, from).await
 }
 
 async fn act_on_flow(
@@ -343,10 +346,12 @@ async fn act_on_flow(
     mut query: Query,
     Extracted(state): Shared,
     action: JobAction,
+    from: Option<FlowPart>,
 ) -> Result<Response, Refused> {
     let tenant = query.take("tenant", TenantId::parse)?;
     query.end()?;
-    let (found, done) = flows::act(&state.service, &caller.0, id, tenant.as_ref(), action).await?;
+    let (found, done) =
+        flows::act(&state.service, &caller.0, id, tenant.as_ref(), action, from.as_ref()).await?;
     let was_done = |job: &JobRecord| done.contains(&job.id);
     let jobs = found.view.jobs.iter().filter(|view| was_done(&view.job));
     let word = if action == JobAction::Cancel { "cancelled" } else { "redriven" };

@@ -12,17 +12,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::FutureExt;
-use sandhog_broker::{Broker, Keep, Ran, Settle};
+use sandhog_broker::{Broker, HoldOutcome, Keep, Ran, Settle};
 use sandhog_core::account::Traffic;
 use sandhog_core::admit::{Admission, Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
 use sandhog_core::budget::Bytes;
+use sandhog_core::hold::{HOLDS_MAX, HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::quota::{QueueBounds, Verdict};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::{AttemptCounts, Settlement};
+use sandhog_core::settle::{AttemptCounts, HOST_FAULT_REST, Settlement};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Class, Host, Input, MemoryAccount, Share, StopHint};
 use tokio::runtime::Handle;
@@ -178,6 +179,10 @@ impl<R: Runner> AttemptDriver<'_, R> {
         };
         let ending = match action {
             Action::Settle(settlement) => self.settle(settlement).await,
+            Action::PauseAndSettle(settlement) => {
+                let settlement = self.pause(settlement).await;
+                self.settle(settlement).await
+            }
             Action::End(ending) => ending,
             // The machine is past its start and not running: it settles or ends.
             Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain => Ending::Lost,
@@ -342,9 +347,43 @@ impl<R: Runner> AttemptDriver<'_, R> {
                     let instead = self.with_owner(instead);
                     answer = self.send(instead).await;
                 }
+                (Action::PauseAndSettle(instead), _) => {
+                    let instead = self.pause(self.with_owner(instead)).await;
+                    answer = self.send(instead).await;
+                }
                 (Action::SettleAgain, Some(unsettled)) => answer = self.send_again(*unsettled).await,
                 (Action::End(ending), _) => return ending,
                 (Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain, _) => {}
+            }
+        }
+    }
+
+    /// Pauses the jobs of the same kind in the same queue, unless somebody has, as this one has used up its attempts. Returns what to
+    /// record then: it waits with them. The pause comes first: if the daemon is gone before it settles, they are paused all the same.
+    async fn pause(&self, settlement: Settlement) -> Settlement {
+        let Settlement::Retry { reason, message, .. } = settlement else { return settlement };
+        let (tenant, broker, job) = (&self.context.tenant, &self.context.broker, &self.job);
+        let scope = HoldScope { queue: Some(job.queue.clone()), kind: Some(job.kind.clone()) };
+        let paused = match broker.holds(tenant).await {
+            Ok(holds) if holds.iter().any(|hold| hold.is_by_hand() && hold.scope == scope) => {
+                Ok(HoldOutcome::Held)
+            }
+            Ok(_) => broker.hold(tenant, NewHold::of_exhausted(scope.clone(), job.id, reason)).await,
+            Err(error) => Err(error),
+        };
+        match paused {
+            Ok(HoldOutcome::TooMany) => {
+                let message =
+                    format!("{message}; {scope} isn't paused, as there are {HOLDS_MAX} holds already");
+                Settlement::Bury { reason, message }
+            }
+            Ok(HoldOutcome::Held | HoldOutcome::Lifted | HoldOutcome::NotHeld) => {
+                tracing::warn!(%tenant, job = %job.id, %scope, %reason, "paused, as a job has used up its attempts");
+                Settlement::Retry { after: Duration::ZERO, reason, message }
+            }
+            Err(error) => {
+                tracing::warn!(%tenant, job = %job.id, %scope, %error, again_in = ?HOST_FAULT_REST, "a job has used up its attempts, and what is like it can't be paused");
+                Settlement::Retry { after: HOST_FAULT_REST, reason, message }
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Use cases on flows: storing one, and looking at one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
 
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Changed, FlowStored, FlowView, JobAction};
 use sandhog_core::budget::Bytes;
 use sandhog_core::flow::{Flow, FlowJobView};
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::id::{FlowJobName, InvalidName, JobId, TenantId};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::QueueBounds;
 
@@ -22,6 +24,44 @@ pub struct Found {
     pub id: JobId,
     /// The jobs that are still kept.
     pub view: FlowView,
+}
+
+/// A job of a flow, as a person names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowPart {
+    /// Its id.
+    Id(JobId),
+    /// Its name in the flow.
+    Name(FlowJobName),
+}
+
+impl FromStr for FlowPart {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        match JobId::parse(text) {
+            Ok(id) => Ok(Self::Id(id)),
+            Err(_) => FlowJobName::parse(text).map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for FlowPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+impl FlowPart {
+    fn is(&self, view: &FlowJobView) -> bool {
+        match self {
+            Self::Id(id) => view.job.id == *id,
+            Self::Name(name) => view.name == *name,
+        }
+    }
 }
 
 /// Stores a flow, or nothing of it. `routes` has the route of each of its jobs, all of one tenant. If the broker's answer is lost,
@@ -79,17 +119,40 @@ pub fn in_order(view: &FlowView) -> Vec<&FlowJobView> {
     order.into_iter().map(|n| &view.jobs[n]).collect()
 }
 
-/// Cancels the jobs of a flow that aren't final, or puts the dead ones back. Returns the flow as it was before, and the jobs to
-/// which it was done.
+/// Returns a job of a flow and all jobs that depend on it, directly or by others, each after those that it comes after.
 ///
 /// # Errors
-/// There is no such flow in scope, or the broker can't be asked.
+/// The flow has no such job, or it isn't kept any more.
+pub fn from_part<'v>(found: &'v Found, from: &FlowPart) -> Result<Vec<&'v FlowJobView>, Problem> {
+    let mut wanted: HashSet<JobId> = HashSet::new();
+    let mut part = in_order(&found.view);
+    part.retain(|view| {
+        let depends = view.parents.iter().any(|parent| wanted.contains(&parent.id));
+        let is_part = from.is(view) || depends;
+        if is_part {
+            wanted.insert(view.job.id);
+        }
+        is_part
+    });
+    match part.is_empty() {
+        true => Err(Problem::new(Slug::UnknownJob, format!("flow {} has no job `{from}`", found.id))
+            .help("`sandhog flow show` lists its jobs that are kept")),
+        false => Ok(part),
+    }
+}
+
+/// Cancels the jobs of a flow that aren't final, or puts the dead ones back; `from` names one of them if only that one and those
+/// that depend on it are meant. Returns the flow as it was before, and the jobs to which it was done.
+///
+/// # Errors
+/// There is no such flow or job in scope, or the broker can't be asked.
 pub async fn act(
     service: &Service,
     caller: &Caller,
     id: JobId,
     tenant: Option<&TenantId>,
     action: JobAction,
+    from: Option<&FlowPart>,
 ) -> Result<(Found, Vec<JobId>), Problem> {
     caller.needs(Role::Operate)?;
     let found = find(service, caller, id, tenant).await?;
@@ -98,8 +161,8 @@ pub async fn act(
         _ => job.job.state == State::Dead,
     };
     // Those that come after others are cancelled first, and redriven last.
-    let mut ids: Vec<JobId> =
-        in_order(&found.view).into_iter().filter(|job| wanted(job)).map(|view| view.job.id).collect();
+    let part = from.map_or_else(|| Ok(in_order(&found.view)), |from| from_part(&found, from))?;
+    let mut ids: Vec<JobId> = part.into_iter().filter(|job| wanted(job)).map(|view| view.job.id).collect();
     if action == JobAction::Cancel {
         ids.reverse();
     }

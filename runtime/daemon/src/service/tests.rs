@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{Changed, Filter, JobAction, LeaseAsk, Query, Settle, SystemClock, WallClock};
+use sandhog_broker::{Changed, Filter, JobAction, LeaseAsk, Query, Settle, Sweep, SystemClock, WallClock};
 use sandhog_core::edit::JobEdit;
-use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
+use sandhog_core::id::{FlowJobName, JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{NewJob, State};
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -262,4 +264,41 @@ async fn a_job_is_edited_by_those_who_may_and_within_bounds() {
         .expect("the model answers");
     let ended = jobs::edit(&service, &ours, id(1), None, &edit(b"3".to_vec())).await;
     assert_eq!(ended.expect_err("it is final").slug, Slug::Conflict);
+}
+
+#[tokio::test]
+async fn a_flow_is_redriven_from_a_job_on_and_its_other_branches_are_left_alone() {
+    let (service, caller, acme) = (service(), of("acme", Role::Operate), tenant("acme"));
+    // b and c after a, then d after b alone.
+    let node = |n: u64, name: &str, after: &[&str]| FlowJob {
+        name: FlowJobName::parse(name).expect("valid"),
+        job: NewJob::new(id(n), QueueName::parse("default").expect("valid"), kind(), Vec::new()),
+        after: after.iter().map(|name| after_ok(name)).collect(),
+        takes_outputs: false,
+    };
+    let flow =
+        Flow::new(vec![node(1, "a", &[]), node(2, "b", &["a"]), node(3, "c", &["a"]), node(4, "d", &["b"])])
+            .expect("it is one");
+    service.broker.store_flow(&acme, &flow, &QueueBounds::default()).await.expect("the model answers");
+    let queues = [(QueueName::parse("default").expect("valid"), 1)];
+    let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
+    for lease in service.broker.lease(ask).await.expect("the model answers").leases {
+        let bury = Settlement::Bury { reason: Reason::Failed, message: "no luck".to_owned() };
+        service.broker.settle(&acme, &[Settle::new(lease.token, bury)]).await.expect("the model answers");
+    }
+    service.broker.sweep(&acme, Sweep::new(3)).await.expect("the model answers");
+    let redrive = async |from: &str| {
+        let from = from.parse().expect("it may be a part");
+        flows::act(&service, &caller, id(1), None, JobAction::Redrive, Some(&from)).await
+    };
+    let problem = redrive("e").await.expect_err("there is no such job");
+    assert_eq!(problem.slug, Slug::UnknownJob);
+    let (_, done) = redrive("b").await.expect("the model answers");
+    assert_eq!(done, [id(2), id(4)]);
+    let (_, done) = redrive(&id(1).to_string()).await.expect("the model answers");
+    assert_eq!(done, [id(1), id(3)], "the others wait for it already");
+}
+
+fn after_ok(name: &str) -> After {
+    After { job: FlowJobName::parse(name).expect("valid"), on_failure: OnFailure::Fail }
 }

@@ -111,7 +111,7 @@ do
     local queue = call('ZRANGE', flows.settled_key(), 0, most - 1)
     local stored = #queue
     if stored == 0 then
-      return tally.note_settled(false)
+      return tally.note_settled(groups.has_rests())
     end
     opens, changed, keep_dead, keep_cancelled = {}, {}, of_dead, of_cancelled
     local names_of_runs, names_of_edges, ended = {}, {}, {}
@@ -143,7 +143,7 @@ do
     for id in pairs(changed) do
       writes.string(flows.open_key(id), opens[id])
     end
-    tally.note_settled(n <= #queue or call('ZCARD', flows.settled_key()) > stored)
+    tally.note_settled(n <= #queue or call('ZCARD', flows.settled_key()) > stored or groups.has_rests())
     writes.knows(flows.settled_key())
     flows.collect(nil, nil)
   end

@@ -1,6 +1,7 @@
 -- Sets the rules of queues for groups, or lets a held group go on.
 --
--- asked    { queue, turns of a group, whether it is strict, whether a dead job holds its group, by turns, for all queues with turns },
+-- asked    { queue, turns of a group, whether it is strict, whether a dead job holds its group, whether it has the rest cancelled,
+--            by turns, for all queues with turns },
 --            false, { queue, { key of a group, its weight, by turns }, by turns, for all fair queues }; or { queue, key of the group }
 --            and true
 -- returns  how many dead jobs have held the group; 0 for rules
@@ -100,8 +101,8 @@ do
 
   local function set(list)
     local wanted = {}
-    for n = 1, #list, 4 do
-      wanted[list[n]] = { list[n + 1], list[n + 2], list[n + 3] }
+    for n = 1, #list, 5 do
+      wanted[list[n]] = { list[n + 1], list[n + 2], list[n + 3], list[n + 4] }
     end
     local before = groups.queues()
     for _, queue in ipairs(before) do
@@ -109,7 +110,7 @@ do
         groups.set_rule(queue, false)
       end
     end
-    for n = 1, #list, 4 do
+    for n = 1, #list, 5 do
       local queue = list[n]
       local is_first = not groups.rule_of(queue)
       groups.set_rule(queue, wanted[queue])

@@ -1,11 +1,13 @@
 -- Groups: jobs of a queue that share a key. Where a queue has a rule for its groups, a job that is to become ready needs a turn
 -- of its group first. While there is none it is blocked, and waits in its group's line. The rules are in `core/src/group.rs`.
 --
--- rules    HASH: queue -> its rule, in MessagePack: { turns of a group, whether it is strict, whether a dead job holds its group }
+-- rules    HASH: queue -> its rule, in MessagePack: { turns of a group, whether it is strict, whether a dead job holds its group,
+--            whether it then has the rest of its group cancelled }
 -- turns    ZSET: the jobs that have a turn: name of the group, id
 -- lines    ZSET: the jobs that wait for one: name of the group, rank in a byte, number in 6, id, priority in a byte, lane
 -- blocked  ZSET: the same jobs by their numbers, which rise in the order in which they came
 -- held     ZSET: the dead jobs that have a turn, as in turns, by when they died
+-- rests    ZSET: those of them behind which jobs are still to be cancelled that waited in line: id, name of the group, by the same
 --
 -- All scores of turns and lines are 0, so the members are in order of their bytes, and those of a group are together. The name
 -- of a group is queue, NUL, key, NUL: neither has a control character, so no name is the beginning of another. The lane is the
@@ -28,12 +30,13 @@ do
   local touched, by_name -- groups of which something changes, in order of the first change
   local number -- of who came last
   local counted -- by name: how many turns are given to jobs that are held to a first rule
-  local RULES, TURNS, LINES, HELD_KEY
+  local RULES, TURNS, LINES, HELD_KEY, RESTS
 
   function groups.start()
     rules, touched, by_name, number, counted = {}, {}, {}, nil, {}
     fair.start()
     RULES, TURNS, LINES, HELD_KEY = PREFIX .. 'rules', PREFIX .. 'turns', PREFIX .. 'lines', PREFIX .. 'held'
+    RESTS = PREFIX .. 'rests'
   end
 
   -- Whether there may be rules, turns or lines.
@@ -176,8 +179,54 @@ do
     local member = rule and rule[3] and member_of(id, queue, key)
     if member and has_turn(member) then
       writes.pair('ZADD', HELD_KEY, score(now), member)
+      if rule[4] then
+        writes.pair('ZADD', RESTS, score(now), id .. groups.name(queue, key))
+        tally.note_settled(true)
+      end
     else
       groups.give_up(id, queue, key)
+    end
+  end
+
+  -- Who is in line as it is stored, in order, at most so many.
+  local function stored_line(name, most)
+    local line = first_of(LINES, name, most)
+    for n, member in ipairs(line) do
+      local rank, at, id, priority, behind = unpack_bytes(LINE, member, #name + 1)
+      line[n] = { rank = rank, number = at, id = id, priority = priority, lane = sub(member, behind), member = member }
+    end
+    return line
+  end
+
+  -- The dead jobs behind which jobs are to be cancelled, in the order in which they died, at most so many: members of the ZSET, and
+  -- when they died, by turns.
+  function groups.rests(most)
+    return groups.are_used() and call('ZRANGE', RESTS, 0, most - 1, 'WITHSCORES') or {}
+  end
+
+  function groups.has_rests()
+    return groups.are_used() and call('EXISTS', RESTS) == 1
+  end
+
+  -- The ids of those in line behind a dead job, in order, at most so many; nothing if it doesn't hold its group any more.
+  function groups.line_behind(id, name, most)
+    if not call('ZSCORE', HELD_KEY, name .. id) then
+      return nil
+    end
+    local ids = {}
+    for n, one in ipairs(stored_line(name, most)) do
+      ids[n] = one.id
+    end
+    return ids
+  end
+
+  -- Says that nobody is to be cancelled any more behind a dead job, which gives its turn up if it still has one.
+  function groups.rest_is_gone(id, name, has_turn_still)
+    writes.value('ZREM', RESTS, id .. name)
+    if has_turn_still then
+      writes.value('ZREM', TURNS, name .. id)
+      writes.value('ZREM', HELD_KEY, name .. id)
+      give_up_in(name)
     end
   end
 
@@ -246,16 +295,6 @@ do
       return a.rank < b.rank
     end
     return a.number < b.number
-  end
-
-  -- Who is in line as it is stored, in order, at most so many.
-  local function stored_line(name, most)
-    local line = first_of(LINES, name, most)
-    for n, member in ipairs(line) do
-      local rank, at, id, priority, behind = unpack_bytes(LINE, member, #name + 1)
-      line[n] = { rank = rank, number = at, id = id, priority = priority, lane = sub(member, behind), member = member }
-    end
-    return line
   end
 
   -- Lets the first of those in line in, which get this place among the jobs that become ready. Says whether there was any.
@@ -540,6 +579,7 @@ do
       writes.remove(RULES)
       writes.remove(TURNS)
       writes.remove(HELD_KEY)
+      writes.remove(RESTS)
       tally.note_groups(false)
     end
   end

@@ -111,6 +111,11 @@ do
     end
   end
 
+  -- When a stored job was enqueued, which can be read.
+  function jobs.enqueued_at(id)
+    return (unpack_bytes('>I6', call('GETRANGE', JOB_KEY .. id, 1, 6)))
+  end
+
   -- The time within which a job has to start, which has options; nothing if it needn't. The bytes may end before the payload.
   function jobs.start_within(bytes)
     local options = options_of(bytes)

@@ -182,6 +182,54 @@ do
     return let
   end
 
+  -- Cancels those who waited behind a dead job, at most so many; returns how many.
+  local function cancel_rest(dead, name, died_at, room)
+    local ids, count = groups.line_behind(dead, name, room), 0
+    for _, id in ipairs(ids or {}) do
+      local run, priority, queue, length, kind, group = runs.of(id)
+      if not run or run == reads.ALIEN or jobs.enqueued_at(id) > died_at then
+        break
+      end
+      local why = pack_values({ REST.reason, REST.before .. dead .. REST.behind })
+      cancel_waiting(id, run, priority, queue, length, kind, group, why, keep_cancelled)
+      starting.leave({ id }, 1)
+      count = count + 1
+    end
+    if count < room then
+      groups.rest_is_gone(dead, name, ids)
+    end
+    return count
+  end
+
+  -- Cancels those who waited behind dead jobs, and lets the groups go on of which none is left.
+  local function cancel_rests()
+    local rests, room = groups.rests(most), most
+    if #rests == 0 then
+      return
+    end
+    writes.start()
+    waiting.start()
+    finals.start()
+    unique.start()
+    lanes.start()
+    tally.start()
+    groups.start()
+    flows.start()
+    events.start()
+    for n = 1, #rests, 2 do
+      if room == 0 then
+        break
+      end
+      room = room - cancel_rest(sub(rests[n], 1, 26), sub(rests[n], 27), tonumber(rests[n + 1]), room)
+    end
+    groups.finish()
+    unique.finish()
+    waiting.finish_and_wake()
+    events.finish()
+    tally.finish()
+    writes.commit()
+  end
+
   local function settle_edges()
     writes.start()
     waiting.start()
@@ -399,6 +447,7 @@ do
     events.finish()
     tally.finish()
     writes.commit()
+    cancel_rests()
     settle_edges()
 
     local removed = remove_old()
