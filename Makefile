@@ -110,6 +110,10 @@ dist: setup dashboard ## Build the command to hand out: optimised as a whole, wi
 	env -u MAKEFLAGS cargo build --profile dist --locked --workspace --bin sandhog
 	@ls -sh $(CARGO_TARGET_DIR)/dist/sandhog
 
+.PHONY: deb
+deb: dist ## Pack the command for Debian and its kin (into OUT, by default this folder)
+	@scripts/deb.sh $(CARGO_TARGET_DIR)/dist/sandhog $(or $(OUT),.)
+
 .PHONY: daemon
 daemon: plugins dashboard
 	cargo build --release --locked --workspace
