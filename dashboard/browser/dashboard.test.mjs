@@ -70,6 +70,20 @@ describe('where nobody has to sign in', () => {
     await seen.close();
   });
 
+  test('a plugin says what is in force, and a tenant what it has used', async () => {
+    site.enqueue('hog.echo', 1, '--tenant', 'globex', '--wait');
+    const page = await visit('/plugins?tenant=globex');
+    await page.getByRole('link', { name: 'hog', exact: true }).first().click();
+    await page.getByText(/It serves as its file has it, since/).waitFor();
+    await page.getByText('in force').first().waitFor();
+    await page.goto('/tenants');
+    await page.getByRole('link', { name: 'globex' }).click();
+    await page.getByRole('region', { name: 'By plugin' }).getByRole('link', { name: 'hog' }).waitFor();
+    await page.goto('/plugins/globex/nothing');
+    await page.getByRole('heading', { name: 'There is no such plugin' }).first().waitFor();
+    await seen.close();
+  });
+
   test('hostile data is shown whole, and does nothing', async () => {
     const failed = site.enqueue('hog.panic', { message: HOSTILE }, '--tenant', 'acme', '--wait');
     const long = site.enqueue(LONG_KIND, null, '--tenant', 'acme', '--queue', 'hogs', '--label', `what=${'<b>'.repeat(20)}`);
@@ -116,7 +130,7 @@ describe('where nobody has to sign in', () => {
       for (const [width, height] of [[1440, 900], [390, 844]]) {
         const page = await visit('/', { scheme, width, height });
         const names = await page.locator('#nav a:not(.brand)').evaluateAll((links) => links.map((link) => new URL(link.href).pathname));
-        for (const path of new Set([...names, `/jobs/acme/${id}`, '/jobs?tenant=acme&state=dead&wrong=1'])) {
+        for (const path of new Set([...names, `/jobs/acme/${id}`, '/jobs?tenant=acme&state=dead&wrong=1', '/plugins/acme/hog', '/tenants/acme?days=30'])) {
           await page.goto(path);
           await seen.settled();
           await sound(page, `${path}, ${scheme}, ${width} px`);

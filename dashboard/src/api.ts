@@ -147,6 +147,80 @@ export interface Bulk {
   complete: boolean;
 }
 
+export type PluginState = 'serving' | 'canary' | 'rolled-back' | 'failed' | 'draining';
+
+/** One side of a canary: what its runs have come to. */
+export interface Side {
+  runs: number;
+  failures: number;
+  fuel_mean: number | null;
+}
+
+export interface Plugin {
+  /** Null if its file doesn't say so; then `plugin` is the file. */
+  tenant: string | null;
+  plugin: string;
+  state: PluginState;
+  revision: string | null;
+  since: string | null;
+  message: string | null;
+  canary: { revision: string; share: number; runs_min: number; old: Side; new: Side } | null;
+  running: number;
+  /** Revisions that can be rolled back to, the latest deployed first. */
+  kept: string[];
+}
+
+export interface DeployEvent {
+  at: string;
+  what: string;
+  tenant: string | null;
+  plugin: string | null;
+  revision: string | null;
+  was: string | null;
+  message: string | null;
+}
+
+export interface UsageRow {
+  day?: string;
+  tenant?: string;
+  plugin?: string;
+  succeeded: number;
+  retried: number;
+  dead: number;
+  cancelled: number;
+  released: number;
+  attempts: number;
+  fuel: number;
+  cpu_us: number;
+  wall_us: number;
+  memory_byte_us: number;
+  bytes_in: number;
+  bytes_out: number;
+  host_calls: number;
+}
+
+export interface UsageReport {
+  from: string;
+  to: string;
+  rows: UsageRow[];
+  total: UsageRow;
+}
+
+/** A daemon of the fleet. */
+export interface Daemon {
+  id: string;
+  name: string | null;
+  version: string;
+  started: string;
+  seen: string;
+  last_fetch: string | null;
+  slots: number;
+  slots_used: number;
+  draining: boolean;
+  plugins: number;
+  tenants: string[];
+}
+
 /** What wasn't done, and why, as RFC 9457 has it. */
 export class Problem extends Error {
   override readonly name = 'Problem';
@@ -249,6 +323,11 @@ export const api = {
   act: (tenant: string, id: string, action: 'cancel' | 'redrive' | 'run-now') => ask<Done>('POST', job(id, `/${action}`), { query: { tenant } }),
   remove: (tenant: string, id: string) => ask<Done>('DELETE', job(id), { query: { tenant } }),
   bulk: (body: Record<string, unknown>) => ask<Bulk>('POST', '/v1/jobs/bulk', { body }),
+  plugins: (signal?: AbortSignal) => ask<{ plugins: Plugin[] }>('GET', '/v1/plugins', with_({}, signal)),
+  deployEvents: (signal?: AbortSignal) => ask<{ events: DeployEvent[] }>('GET', '/v1/deploy-events', with_({}, signal)),
+  rollBack: (body: { plugin: string; to?: string }) => ask<DeployEvent>('POST', '/v1/rollback', { body }),
+  usage: (query: Params, signal?: AbortSignal) => ask<UsageReport>('GET', '/v1/usage', with_(query, signal)),
+  daemons: (signal?: AbortSignal) => ask<{ daemons: Daemon[] }>('GET', '/v1/daemons', with_({}, signal)),
 } as const;
 
 function with_(query: Params | URLSearchParams, signal?: AbortSignal): Ask {

@@ -8,6 +8,9 @@ import { t } from './texts.ts';
 import { Job } from './views/job.tsx';
 import { Jobs } from './views/jobs.tsx';
 import { Overview } from './views/overview.tsx';
+import { Plugin, Plugins } from './views/plugins.tsx';
+import { Fleet } from './views/fleet.tsx';
+import { Tenant, Tenants } from './views/tenants.tsx';
 
 /** What a view gets: the named parts of its path, and the query. */
 export interface ViewProps {
@@ -26,6 +29,11 @@ export const ROUTES: readonly Route[] = [
   { path: [], view: Overview, nav: { name: t.nav.overview, group: 'top', bar: 'home', key: 'o' } },
   { path: ['jobs'], view: Jobs, nav: { name: t.nav.jobs, group: 'work', bar: 'jobs', key: 'j' } },
   { path: ['jobs', ':tenant', ':id'], view: Job },
+  { path: ['plugins'], view: Plugins, nav: { name: t.nav.plugins, group: 'code', bar: 'queue', key: 'p' } },
+  { path: ['plugins', ':tenant', ':name'], view: Plugin },
+  { path: ['tenants'], view: Tenants, nav: { name: t.nav.tenants, group: 'code', key: 't' } },
+  { path: ['tenants', ':name'], view: Tenant },
+  { path: ['fleet'], view: Fleet, nav: { name: t.nav.fleet, group: 'machines', key: 'd' } },
 ];
 
 /** Finds the route of these parts of a path, and what its named parts are. */

@@ -16,6 +16,12 @@ export function rounded(value: number): string {
 /** Fuel: `3.91 G`. */
 export const fuel = (value: number): string => scaled(value, 1000, ['', 'k', 'M', 'G', 'T', 'P']);
 
+/** A part of a whole, 0 to 1: `8.7 %`, `under 0.1 %`. */
+export function percent(share: number): string {
+  if (share > 0 && share < 0.001) return `under 0.1${NB}%`;
+  return `${trim((share * 100).toFixed(1))}${NB}%`;
+}
+
 /** Bytes: `9.10 MiB`. */
 export const bytes = (value: number): string => scaled(value, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB']);
 

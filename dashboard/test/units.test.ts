@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { age, bytes, clock, duration, exact, fuel, rounded } from '../src/units.ts';
+import { age, bytes, clock, duration, exact, fuel, percent, rounded } from '../src/units.ts';
 
 const plain = (text: string): string => text.replaceAll('\u00a0', ' ');
 const NOW = Date.parse('2026-11-30T03:12:08Z');
@@ -20,6 +20,10 @@ test('numbers are exact until they are long', () => {
   assert.equal(plain(fuel(3_910_000_000)), '3.91 G');
   assert.equal(plain(bytes(9_541_000)), '9.10 MiB');
   assert.equal(plain(bytes(12)), '12 B');
+});
+
+test('a part of nearly nothing is not nothing', () => {
+  assert.deepEqual([0, 0.0004, 0.087, 1].map((share) => plain(percent(share))), ['0 %', 'under 0.1 %', '8.7 %', '100 %']);
 });
 
 test('times are as short as they can be, in UTC', () => {
