@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use sandhog_core::group::GroupTurns;
 use sandhog_core::history::AttemptRecord;
-use sandhog_core::id::{JobId, QueueName, TenantId};
+use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
@@ -98,7 +99,8 @@ pub struct JobDocument {
 /// JSON document of one thing that a job waits for.
 #[derive(Debug, Serialize)]
 pub struct WaitDocument {
-    /// The kind of wait: `paused`, `no-plugin`, `time`, `retry`, `fuel`, `limit` or `turn`.
+    /// The kind of wait: `paused`, `breaker`, `half-open`, `rate-limited`, `no-plugin`, `time`, `retry`, `fuel`, `limit`,
+    /// `rate`, `group`, `parents` or `turn`.
     pub reason: &'static str,
     /// The wait in a line, for people.
     pub text: String,
@@ -110,6 +112,38 @@ pub struct WaitDocument {
     pub hold: Option<HoldDocument>,
     /// The limit that it waits for; null if it waits for something else.
     pub limit: Option<LimitDocument>,
+    /// Name of the rate limit that it waits for; null if it waits for something else.
+    pub rate: Option<String>,
+    /// The group whose turn it waits for; null if it waits for something else.
+    pub group: Option<GroupWaitDocument>,
+}
+
+/// JSON document of a group whose turn a job waits for.
+#[derive(Debug, Serialize)]
+pub struct GroupWaitDocument {
+    /// Key of the group.
+    pub key: String,
+    /// Number of jobs of it that have a turn; null if that isn't known.
+    pub taken: Option<u16>,
+    /// Number of turns that it has; null if that isn't known.
+    pub most: Option<u16>,
+    /// Id of the first job that has a turn; null if none has, or that isn't known.
+    pub held_by: Option<String>,
+    /// Whether that job is dead, and so holds the group until somebody sees to it.
+    pub is_dead: bool,
+}
+
+impl GroupWaitDocument {
+    fn new(key: &GroupKey, turns: Option<GroupTurns>) -> Self {
+        let holder = turns.and_then(|turns| turns.holder);
+        Self {
+            key: key.to_string(),
+            taken: turns.map(|turns| turns.taken),
+            most: turns.map(|turns| turns.most),
+            held_by: holder.map(|holder| holder.job.to_string()),
+            is_dead: holder.is_some_and(|holder| holder.is_dead),
+        }
+    }
 }
 
 /// JSON document of a limit that a job waits for.
@@ -141,8 +175,17 @@ impl WaitDocument {
             }
             _ => None,
         };
+        let rate = match wait {
+            Wait::Rate { of, .. } => Some(of.to_string()),
+            _ => None,
+        };
+        let group = match wait {
+            Wait::Group { key, turns } => Some(GroupWaitDocument::new(key, *turns)),
+            _ => None,
+        };
         let text = told(std::slice::from_ref(wait));
-        Self { reason: wait.slug(), text, until: wait.until().and_then(at_of), ahead, hold, limit }
+        let until = wait.until().and_then(at_of);
+        Self { reason: wait.slug(), text, until, ahead, hold, limit, rate, group }
     }
 }
 

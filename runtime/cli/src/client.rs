@@ -154,6 +154,11 @@ impl Client {
         jobs::waits(&self.service, &self.caller, job).await
     }
 
+    /// See [`jobs::waits_of_list`].
+    pub(crate) async fn waits_of_list(&self, tenant: &TenantId, jobs: &[JobRecord]) -> Vec<Vec<Wait>> {
+        jobs::waits_of_list(&self.service, &self.caller, tenant, jobs).await
+    }
+
     /// See [`jobs::log`].
     pub(crate) async fn log(&self, tenant: &TenantId, id: JobId) -> Result<Vec<LogLine>, Problem> {
         jobs::log(&self.service, &self.caller, tenant, id).await

@@ -45,6 +45,26 @@ pub enum GroupRule {
     Strict(OnDead),
 }
 
+/// Turns of a group, as far as they are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupTurns {
+    /// Number of jobs that have a turn, counted up to [`GROUP_CONCURRENCY_MAX`].
+    pub taken: u16,
+    /// Number of turns that the rule of the queue gives to each group.
+    pub most: u16,
+    /// The job with a turn that was enqueued first, by its id; `None` if no job has one.
+    pub holder: Option<TurnHolder>,
+}
+
+/// Job that has a turn of its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnHolder {
+    /// The job.
+    pub job: JobId,
+    /// Whether it is dead, and so holds its group until somebody sees to it.
+    pub is_dead: bool,
+}
+
 /// Treatment of a strictly ordered group of which a job has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDead {

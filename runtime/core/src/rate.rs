@@ -7,6 +7,7 @@
 //! Times are whole microseconds of the broker's clock, and the interval is rounded up: a limit lets through a little less
 //! than it says rather than a little more.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::id::{PluginName, RateName};
@@ -46,12 +47,31 @@ pub enum RateOf {
 }
 
 impl RateOf {
+    /// Returns the limit that stores know by this name, or `None` if there is no such limit.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        match key.split_once(':')? {
+            ("plugin", name) => PluginName::parse(name).ok().map(Self::Plugin),
+            ("named", name) => RateName::parse(name).ok().map(Self::Named),
+            _ => None,
+        }
+    }
+
     /// Returns the name by which stores know it, which no other limit of the tenant has.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
             Self::Plugin(plugin) => format!("plugin:{plugin}"),
             Self::Named(name) => format!("named:{name}"),
+        }
+    }
+}
+
+impl fmt::Display for RateOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plugin(plugin) => plugin.fmt(f),
+            Self::Named(name) => name.fmt(f),
         }
     }
 }
@@ -170,6 +190,18 @@ mod tests {
             taken += left;
         }
         assert_eq!(taken, 1_009);
+    }
+
+    #[test]
+    fn a_limit_is_known_by_its_key() {
+        let plugin = RateOf::Plugin("stripe".parse().expect("valid"));
+        let named = RateOf::Named("stripe".parse().expect("valid"));
+        for of in [plugin, named] {
+            assert_eq!(RateOf::from_key(&of.key()), Some(of));
+        }
+        for key in ["", "stripe", "queue:stripe", "named:"] {
+            assert_eq!(RateOf::from_key(key), None, "{key}");
+        }
     }
 
     #[test]

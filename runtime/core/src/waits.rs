@@ -1,11 +1,14 @@
 //! Why a job isn't running: everything that it waits for, from what its store and its configuration know.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::group::{GroupTurns, TurnHolder};
 use crate::hold::{Hold, HoldReason};
 use crate::id::{GroupKey, JobId, PluginName, TenantId};
 use crate::job::{JobRecord, State};
 use crate::quota::{FuelQuota, FuelSpent, Verdict, Window};
+use crate::rate::{FullAt, RateLimit, RateOf};
 use crate::reason::Reason;
 use crate::text;
 use crate::time::Timestamp;
@@ -27,6 +30,10 @@ pub struct WaitFacts {
     pub spent: FuelSpent,
     /// Number of jobs that are leased under each fleet limit, by name. Empty if the store's user may not look.
     pub limits: Vec<(PluginName, u64)>,
+    /// States of the rate limits of which not all tokens are there, in their order. Empty if the store's user may not look.
+    pub rates: Vec<(RateOf, FullAt)>,
+    /// Turns of the group in whose line the job waits; `None` if it waits in none, or its queue has no rule for groups any more.
+    pub group: Option<GroupTurns>,
 }
 
 /// Terms of a configuration that a job may have to wait for.
@@ -36,6 +43,8 @@ pub struct WaitTerms {
     pub fuel: Option<FuelQuota>,
     /// The plugin whose limit the job counts against, with the maximum number of jobs that are leased at once.
     pub limit: Option<(PluginName, u32)>,
+    /// The rate limit of which the job takes tokens.
+    pub rate: Option<RateLimit>,
 }
 
 /// One thing that a job waits for.
@@ -75,10 +84,19 @@ pub enum Wait {
         /// Maximum number of those.
         most: u32,
     },
+    /// Tokens of a rate limit.
+    Rate {
+        /// The limit.
+        of: RateOf,
+        /// The time at which it lets the next job through.
+        until: Timestamp,
+    },
     /// A turn of its group, which other jobs of that have.
     Group {
         /// The group.
         key: GroupKey,
+        /// The turns of the group; `None` if they aren't known.
+        turns: Option<GroupTurns>,
     },
     /// Jobs of its flow that it comes after.
     Parents {
@@ -103,6 +121,7 @@ impl Wait {
             Self::Retry { .. } => "retry",
             Self::Fuel { .. } => "fuel",
             Self::Limit { .. } => "limit",
+            Self::Rate { .. } => "rate",
             Self::Group { .. } => "group",
             Self::Parents { .. } => "parents",
             Self::Turn { .. } => "turn",
@@ -114,7 +133,10 @@ impl Wait {
     pub fn until(&self) -> Option<Timestamp> {
         match self {
             Self::Hold(hold) => hold.until,
-            Self::Time { until } | Self::Retry { until, .. } | Self::Fuel { until, .. } => Some(*until),
+            Self::Time { until }
+            | Self::Retry { until, .. }
+            | Self::Fuel { until, .. }
+            | Self::Rate { until, .. } => Some(*until),
             Self::Plugin
             | Self::Limit { .. }
             | Self::Group { .. }
@@ -141,7 +163,7 @@ pub fn waits(job: &JobRecord, holds: &[Hold], facts: Option<&WaitFacts>, terms: 
         waits.push(Wait::Plugin);
     }
     if let (State::Blocked, Some(key)) = (job.state, &job.options.group) {
-        waits.push(Wait::Group { key: key.clone() });
+        waits.push(Wait::Group { key: key.clone(), turns: facts.and_then(|facts| facts.group) });
     }
     if let (State::Scheduled, Some(until)) = (job.state, job.due_at) {
         waits.push(match (job.lease.0, job.reason) {
@@ -152,6 +174,7 @@ pub fn waits(job: &JobRecord, holds: &[Hold], facts: Option<&WaitFacts>, terms: 
     let Some(facts) = facts.filter(|_| job.state == State::Ready) else { return waits };
     waits.extend(terms.fuel.and_then(|quota| fuel(&job.tenant, quota, facts)));
     waits.extend(terms.limit.clone().and_then(|(name, most)| limit(name, most, facts)));
+    waits.extend(terms.rate.as_ref().and_then(|limit| rate(limit, facts)));
     if waits.is_empty() {
         waits.push(Wait::Turn { ahead: facts.ahead });
     }
@@ -168,6 +191,14 @@ fn fuel(tenant: &TenantId, quota: FuelQuota, facts: &WaitFacts) -> Option<Wait> 
 fn limit(name: PluginName, most: u32, facts: &WaitFacts) -> Option<Wait> {
     let (_, leased) = facts.limits.iter().find(|(known, _)| *known == name)?;
     (*leased >= most.into()).then_some(Wait::Limit { name, leased: *leased, most })
+}
+
+fn rate(RateLimit { of, rate }: &RateLimit, facts: &WaitFacts) -> Option<Wait> {
+    let (_, full_at) = facts.rates.iter().find(|(known, _)| known == of)?;
+    let wait = rate.wait(*full_at, 1, facts.now.as_micros());
+    // Clocks of brokers tick by the millisecond, so a part of one is over at its end.
+    let until = facts.now.after(Duration::from_millis(wait.div_ceil(1000)));
+    (wait > 0).then(|| Wait::Rate { of: of.clone(), until })
 }
 
 /// Tells a wait to people. Times come from `clock`, as this doesn't know how they are written.
@@ -225,7 +256,21 @@ impl fmt::Display for Told<'_> {
                 write!(f, "the tenant's fuel of the {window} is spent until {}", clock(*until))
             }
             Wait::Limit { name, leased, most } => write!(f, "limit {name} ({leased} of {most})"),
-            Wait::Group { key } => write!(f, "waits for others of group {}", text::line(key.as_str())),
+            Wait::Rate { of, until } => write!(f, "rate {of} until {}", clock(*until)),
+            Wait::Group { key, turns } => {
+                let key = text::line(key.as_str());
+                match turns {
+                    Some(GroupTurns { most: 1, holder: Some(TurnHolder { job, is_dead }), .. }) => {
+                        write!(
+                            f,
+                            "group {key} held by {job}{}",
+                            if *is_dead { ", which is dead" } else { "" }
+                        )
+                    }
+                    Some(GroupTurns { taken, most, .. }) => write!(f, "group {key} ({taken} of {most})"),
+                    None => write!(f, "waits for others of group {key}"),
+                }
+            }
             Wait::Parents { jobs } => match jobs.as_slice() {
                 [only] => write!(f, "waits for job {only} of its flow"),
                 jobs => write!(f, "waits for {} jobs of its flow", jobs.len()),
@@ -240,13 +285,14 @@ impl fmt::Display for Told<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::num::NonZeroU32;
 
     use super::*;
     use crate::budget::Fuel;
     use crate::hold::{HoldEnd, HoldScope, NewHold};
     use crate::id::{JobId, LeaseNo};
     use crate::job::{JobOptions, NewJob};
+    use crate::rate::Rate;
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -262,7 +308,8 @@ mod tests {
 
     fn facts() -> WaitFacts {
         let spent = FuelSpent::at(at(90), Fuel(7), Fuel(7));
-        WaitFacts { now: at(90), holds: Vec::new(), ahead: 12, spent, limits: Vec::new() }
+        let (holds, limits, rates) = (Vec::new(), Vec::new(), Vec::new());
+        WaitFacts { now: at(90), holds, ahead: 12, spent, limits, rates, group: None }
     }
 
     fn told(waits: &[Wait]) -> String {
@@ -301,6 +348,14 @@ mod tests {
         let options = JobOptions { group: Some("acme".parse().expect("valid")), ..JobOptions::default() };
         let blocked = JobRecord { state: State::Blocked, options, ..job(0) };
         assert_eq!(plain(&blocked, &facts()), "waits for others of group acme");
+        let id = JobId::from_parts(at(1), 2);
+        let held = |taken, most, is_dead| {
+            let holder = Some(TurnHolder { job: id, is_dead });
+            plain(&blocked, &WaitFacts { group: Some(GroupTurns { taken, most, holder }), ..facts() })
+        };
+        assert_eq!(held(1, 1, false), format!("group acme held by {id}"));
+        assert_eq!(held(1, 1, true), format!("group acme held by {id}, which is dead"));
+        assert_eq!(held(5, 5, false), "group acme (5 of 5)");
     }
 
     #[test]
@@ -347,10 +402,29 @@ mod tests {
         let name: PluginName = "thumbnails".parse().expect("valid");
         let facts = WaitFacts { limits: vec![(name.clone(), 12)], ..facts() };
         let quota = FuelQuota { per_minute: Some(Fuel(7)), ..FuelQuota::default() };
-        let with = |fuel, limit| told(&waits(&job(0), &[], Some(&facts), &WaitTerms { fuel, limit }));
+        let with =
+            |fuel, limit| told(&waits(&job(0), &[], Some(&facts), &WaitTerms { fuel, limit, rate: None }));
         assert_eq!(with(Some(quota), None), "the tenant's fuel of the minute is spent until T120");
         assert_eq!(with(None, Some((name.clone(), 12))), "limit thumbnails (12 of 12)");
         assert_eq!(with(None, Some((name, 13))), "behind 12 jobs", "there is room");
+    }
+
+    #[test]
+    fn a_rate_is_told_with_the_time_of_its_next_token() {
+        let of = RateOf::Named("stripe".parse().expect("valid"));
+        let each_ten_seconds = Rate::new(NonZeroU32::MIN, 10_000_000, None).expect("a valid rate");
+        let terms = WaitTerms {
+            rate: Some(RateLimit { of: of.clone(), rate: each_ten_seconds }),
+            ..WaitTerms::default()
+        };
+        let with = |full_at| {
+            let facts = WaitFacts { rates: vec![(of.clone(), FullAt(full_at))], ..facts() };
+            waits(&job(0), &[], Some(&facts), &terms)
+        };
+        assert_eq!(told(&with(97_000_000)), "rate stripe until T97");
+        let until = Timestamp::from_millis(97_001);
+        assert_eq!(with(97_000_001), [Wait::Rate { of: of.clone(), until }], "not a moment before");
+        assert_eq!(told(&with(90_000_000)), "behind 12 jobs", "there is a token");
     }
 
     #[test]

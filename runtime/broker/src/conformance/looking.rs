@@ -1,11 +1,14 @@
 //! People and programs look at what is there.
 
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
-use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::group::{GroupRule, GroupTurns, OnDead, TurnHolder};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::Kind;
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
+use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::waits::AHEAD_COUNTED_MAX;
@@ -14,7 +17,9 @@ use super::case::{Case, TTL};
 use super::script::{
     bury, group, labels, lines, ms, plugin, queue, queue_named, renew, retry, revision, secs, succeed, unique,
 };
-use crate::{Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, Renew};
+use crate::{
+    Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, RateLimit, RateOf, Renew,
+};
 
 /// Ready jobs are listed in the order in which they are handed out, over all queues; scheduled and leased ones by their time,
 /// then by id.
@@ -352,6 +357,56 @@ pub async fn a_job_is_told_what_it_waits_for(case: Case) {
     assert_eq!((held.ahead, held.holds.len(), &held.holds[0].scope), (0, 1, &scope));
     assert_eq!(why(second).await.expect("it is there").ahead, 0, "held ones are in nobody's way");
     assert_eq!(why(case.new_job().id).await, None);
+}
+
+/// A job in its group's line can be looked up with the turns of the group, and the job that was enqueued first of those that have
+/// one.
+pub async fn a_job_in_line_is_told_who_holds_its_group(case: Case) {
+    let turns = async |job| case.broker.why(&case.tenant, job).await.expect("a look succeeds")?.group;
+    let in_group = || JobOptions { group: Some(group("acme")), ..JobOptions::default() };
+    let of_group = || NewJob { options: in_group(), ..case.new_job() };
+    let set = async |rule: Option<GroupRule>| {
+        let rules: BTreeMap<_, _> = rule.into_iter().map(|rule| (queue(), rule.into())).collect();
+        case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
+    };
+    set(Some(GroupRule::Strict(OnDead::Hold))).await;
+    let first = case.enqueue(of_group()).await;
+    let second = case.enqueue(of_group()).await;
+    let holder = |is_dead| Some(TurnHolder { job: first, is_dead });
+    assert_eq!(turns(first).await, None, "it waits in no line");
+    assert_eq!(turns(second).await, Some(GroupTurns { taken: 1, most: 1, holder: holder(false) }));
+    let leases = case.lease(9).await;
+    case.applied(leases[0].token, bury()).await;
+    assert_eq!(turns(second).await, Some(GroupTurns { taken: 1, most: 1, holder: holder(true) }));
+    let few = NonZeroU16::new(2).expect("not 0");
+    set(Some(GroupRule::Concurrency(few))).await;
+    case.sweep().await;
+    let third = case.enqueue(of_group()).await;
+    let found = turns(third).await.expect("it is in line");
+    assert_eq!((found.taken, found.most, found.holder), (2, 2, holder(true)));
+    set(None).await;
+    assert_eq!(turns(third).await, None, "no rule holds it any more");
+}
+
+/// A job is told when a rate has all its tokens again, if some are taken.
+pub async fn a_job_is_told_which_rates_are_spent(case: Case) {
+    let of = RateOf::Plugin(plugin("p"));
+    let rate = Rate::new(NonZeroU32::MIN, 1_000_000, NonZeroU32::new(2)).expect("a valid rate");
+    let kind = case.new_job().kind;
+    let lanes =
+        [LaneAsk { rate: Some(RateLimit { of: of.clone(), rate }), ..LaneAsk::new(queue(), kind, 9) }];
+    let rates = async |job| {
+        case.broker.why(&case.tenant, job).await.expect("a look succeeds").expect("it is there").rates
+    };
+    case.enqueue_n(3).await;
+    let last = case.enqueue(case.new_job()).await;
+    assert_eq!(rates(last).await, [], "none was taken");
+    let queues = [(queue(), 9)];
+    case.lease_as(LeaseAsk { lanes: &lanes, ..case.asking(&queues) }).await;
+    let full_at = FullAt(case.now().as_micros() + 2_000_000);
+    assert_eq!(rates(last).await, [(of, full_at)]);
+    case.pass(secs(2));
+    assert_eq!(rates(last).await, [], "all are there");
 }
 
 /// A suspect is counted before all others of its queue, whatever their priority.

@@ -404,6 +404,8 @@ macro_rules! conformance_suite {
             }
             looking {
                 a_job_is_told_what_it_waits_for,
+                a_job_in_line_is_told_who_holds_its_group,
+                a_job_is_told_which_rates_are_spent,
                 suspects_are_ahead_of_all_others,
                 those_ahead_are_counted_up_to_a_bound,
                 waiting_jobs_are_listed_in_the_order_in_which_they_go,

@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use rusqlite::{Connection, params};
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairRule;
-use sandhog_core::group::{GroupRule, OnDead, QueueRule, is_of_rest};
+use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, GroupTurns, OnDead, QueueRule, TurnHolder, is_of_rest};
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::time::Timestamp;
@@ -101,6 +101,25 @@ impl Step<'_> {
             self.tell(EventKind::Unblocked, job, None, None)?;
         }
         Ok(true)
+    }
+
+    /// Returns the turns of a group, or `None` if its queue has no rule.
+    pub(super) fn turns_of(&mut self, queue: &str, key: &str) -> Result<Option<GroupTurns>> {
+        let Some(rule) = self.group_rule(queue)? else { return Ok(None) };
+        let taken = self.turns_taken(queue, key, GROUP_CONCURRENCY_MAX)?;
+        let first: Option<(String, i64)> = self.find(
+            "SELECT id, state FROM job INDEXED BY job_with_turn
+             WHERE tenant = ?1 AND queue = ?2 AND group_key = ?3 AND has_turn = 1 ORDER BY id LIMIT 1",
+            [self.tenant(), queue, key],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let holder = match first {
+            Some((id, state)) => {
+                Some(TurnHolder { job: parse("job.id", &id)?, is_dead: state == code(State::Dead) })
+            }
+            None => None,
+        };
+        Ok(Some(GroupTurns { taken, most: rule.turns(), holder }))
     }
 
     /// Returns the number of jobs of a group that have a turn, as far as `most`.

@@ -183,6 +183,21 @@ impl Step<'_> {
         Ok(next.map(Duration::from_micros))
     }
 
+    /// Returns the rate limits of which not all tokens are there.
+    pub(super) fn rates_spent(&self) -> Result<Vec<(RateOf, FullAt)>> {
+        let spent: Vec<(String, i64)> = self.all(
+            "SELECT name, full_at FROM rates WHERE tenant = ?1 AND full_at > ?2",
+            params![self.tenant(), self.now.as_micros().cast_signed()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let of = |(name, full_at): (String, i64)| {
+            Some((RateOf::from_key(&name)?, FullAt(full_at.cast_unsigned())))
+        };
+        let mut rates: Vec<_> = spent.into_iter().filter_map(of).collect();
+        rates.sort_unstable();
+        Ok(rates)
+    }
+
     fn full_at(&self, of: &RateOf) -> Result<FullAt> {
         let stored: Option<i64> = self.find(
             "SELECT full_at FROM rates WHERE tenant = ?1 AND name = ?2",

@@ -14,7 +14,7 @@ use crate::breakers::Barriers;
 
 impl Step<'_> {
     /// Returns what a job waits for, or `None` if there is no such job. Changes nothing.
-    pub(super) fn why(&self, job: JobId) -> Result<Option<WaitFacts>> {
+    pub(super) fn why(&mut self, job: JobId) -> Result<Option<WaitFacts>> {
         let by_id = select_stored!("WHERE tenant = ?1 AND id = ?2");
         let Some(found) = self.stored_job(by_id, params![self.tenant(), job.to_string()])? else {
             return Ok(None);
@@ -33,7 +33,19 @@ impl Step<'_> {
             ahead: if is_in_line { self.ahead_of(&found, &scopes, &gates)? } else { 0 },
             spent: self.fuel_spent()?,
             limits: self.leased_under_limits()?,
+            rates: self.rates_spent()?,
+            group: match self.group_waited_for(&found)? {
+                Some(key) => self.turns_of(&found.queue, &key)?,
+                None => None,
+            },
         }))
+    }
+
+    /// Returns the group in whose line a job waits, or `None` if it waits in none.
+    fn group_waited_for(&self, job: &Stored) -> Result<Option<String>> {
+        self.find("SELECT group_key FROM job WHERE nr = ?1 AND line_rank IS NOT NULL", [job.nr], |row| {
+            row.get(0)
+        })
     }
 
     /// Counts the ready jobs of its queue that go before a ready one and aren't held back, up to [`AHEAD_COUNTED_MAX`].

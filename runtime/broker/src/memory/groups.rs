@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairPlaces;
-use sandhog_core::group::{GroupRule, QueueRule, is_of_rest};
+use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, GroupTurns, QueueRule, TurnHolder, is_of_rest};
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::time::Timestamp;
@@ -91,6 +91,18 @@ impl Tenant {
 
     fn turns_taken(&self, group: &Group) -> usize {
         self.jobs.values().filter(|entry| entry.has_turn && entry.group().as_ref() == Some(group)).count()
+    }
+
+    /// Returns the turns of a group, or `None` if its queue has no rule.
+    pub(super) fn turns_of(&self, group: &Group) -> Option<GroupTurns> {
+        let rule = self.group_rules.get(&group.0)?;
+        let of_group =
+            self.jobs.values().filter(|entry| entry.has_turn && entry.group().as_ref() == Some(group));
+        let first = of_group.min_by_key(|entry| entry.record.id);
+        let holder = first
+            .map(|entry| TurnHolder { job: entry.record.id, is_dead: entry.record.state == State::Dead });
+        let taken = self.turns_taken(group).min(GROUP_CONCURRENCY_MAX.into());
+        Some(GroupTurns { taken: u16::try_from(taken).unwrap_or(u16::MAX), most: rule.turns(), holder })
     }
 
     pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, QueueRule>) {

@@ -474,7 +474,15 @@ impl Tenant {
             ahead: ahead.min(AHEAD_COUNTED_MAX),
             spent: self.spent(now),
             limits: limits.into_iter().collect(),
+            rates: self.rates_spent(now),
+            group: entry.rank.and(entry.group()).and_then(|group| self.turns_of(&group)),
         })
+    }
+
+    /// Returns the rate limits of which not all tokens are there.
+    fn rates_spent(&self, now: Timestamp) -> Vec<(RateOf, FullAt)> {
+        let spent = self.rates.iter().filter(|(_, full_at)| full_at.0 > now.as_micros());
+        spent.map(|(of, full_at)| (of.clone(), *full_at)).collect()
     }
 
     /// Whether a job is held back.

@@ -199,6 +199,8 @@ numbers! {
     GATE_KINDS = 6;
     /// Maximum number of jobs that are counted before another one.
     AHEAD_COUNTED_MAX = waits::AHEAD_COUNTED_MAX;
+    /// Maximum number of jobs of a group that are counted.
+    GROUP_CONCURRENCY_MAX = group::GROUP_CONCURRENCY_MAX as u64;
     /// Maximum number of daemons whose counts a trial keeps.
     TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
 }

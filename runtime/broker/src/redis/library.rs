@@ -159,7 +159,14 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         (hold_list, NO_WRITES, &["tally", "holds"]),
         (breaker, ALLOW_OOM, &["tally", "holds"]),
         (breaker_list, NO_WRITES, &[]),
-        (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
+        (
+            why,
+            NO_WRITES,
+            &[
+                "waiters", "layout", "tally", "events", "holds", "lanes", "places", "rates", "fair",
+                "waiting", "groups", "accounts",
+            ],
+        ),
         (
             group_rules,
             ALLOW_OOM,

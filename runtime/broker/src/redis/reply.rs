@@ -10,6 +10,7 @@ use sandhog_core::budget::Fuel;
 use sandhog_core::edit::Edited;
 use sandhog_core::event::{EventCursor, EventPage, EventSpan};
 use sandhog_core::flow::{Flow, FlowJobView};
+use sandhog_core::group::{GroupTurns, TurnHolder};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
     BreakerName, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
@@ -17,6 +18,7 @@ use sandhog_core::id::{
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, PayloadExcess, QueueExcess, StateExcess};
+use sandhog_core::rate::{FullAt, RateOf};
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::{Decision, Pair, Records, TrialStatus};
 use sandhog_core::waits::WaitFacts;
@@ -527,7 +529,7 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
     if reply == Value::Nil {
         return Ok(None);
     }
-    let [now, ahead, of_minute, of_day, covering, gates, kind, under_limits] = fixed(reply)?;
+    let [now, ahead, of_minute, of_day, covering, gates, kind, under_limits, rates, turns] = fixed(reply)?;
     let kind = bytes(kind)?;
     let is_its = |hold: &Hold| hold.scope.kind.as_ref().is_none_or(|own| own.as_str().as_bytes() == kind);
     let at = Timestamp::from_millis(count(&now)?);
@@ -541,13 +543,45 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
         limits.extend(name.filter(|_| leased > 0).map(|name| (name, leased)));
     }
     limits.sort_unstable();
+    let rates = rates_spent(rates, at)?;
+    let group = if turns == Value::Nil { None } else { Some(group_turns(turns)?) };
     Ok(Some(WaitFacts {
         now: at,
         holds: all_holds(tenant, at, covering, gates)?.into_iter().filter(is_its).collect(),
         ahead: count(&ahead)?,
         spent,
         limits,
+        rates,
+        group,
     }))
+}
+
+/// Decodes the states of rate limits of which not all tokens are there. Those that this version doesn't know are left out.
+fn rates_spent(reply: Value, now: Timestamp) -> Result<Vec<(RateOf, FullAt)>> {
+    let mut rates = Vec::new();
+    for pair in array(reply)?.chunks_exact(2) {
+        let [Value::BulkString(name), full_at] = pair else {
+            return Err(unexpected("a rate limit has no name"));
+        };
+        let of = std::str::from_utf8(name).ok().and_then(RateOf::from_key);
+        let full_at = FullAt(count(full_at)?);
+        rates.extend(of.filter(|_| full_at.0 > now.as_micros()).map(|of| (of, full_at)));
+    }
+    rates.sort_unstable();
+    Ok(rates)
+}
+
+fn group_turns(reply: Value) -> Result<GroupTurns> {
+    let [taken, most, holder, is_dead] = fixed(reply)?;
+    let number = |value: &Value| {
+        u16::try_from(count(value)?).map_err(|_| unexpected("a number of turns is too large"))
+    };
+    let is_dead = count(&is_dead)? == 1;
+    let holder = optional_bytes(holder)?.map(|id| {
+        let job = std::str::from_utf8(&id).ok().and_then(|id| id.parse().ok());
+        Ok(TurnHolder { job: job.ok_or_else(|| unexpected("a job with a turn has no id"))?, is_dead })
+    });
+    Ok(GroupTurns { taken: number(&taken)?, most: number(&most)?, holder: holder.transpose()? })
 }
 
 fn read_hold(scope: &[u8], until: Option<Timestamp>, noted: &[u8]) -> std::result::Result<Hold, Unreadable> {

@@ -8,7 +8,7 @@ use sandhog_broker::{Cursor, Query, Unread};
 use sandhog_config::units::parse_time;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{JobRecord, State};
-use sandhog_core::waits::{self, Wait, WaitTerms};
+use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::jobs::Listed;
@@ -69,14 +69,8 @@ struct Shown {
 impl Shown {
     async fn of(client: &Client, tenant: &TenantId, listed: Listed) -> Self {
         let Listed { jobs, unread, next, is_cut } = listed;
-        let some_wait = jobs.iter().any(|job| job.state.waits());
-        // Where holds can't be looked up, the list is worth having without them.
-        let holds = if some_wait { client.holds(tenant).await.unwrap_or_default() } else { Vec::new() };
-        let of_job = |job: JobRecord| {
-            let waits = waits::waits(&job, &holds, None, &WaitTerms::default());
-            (job, waits)
-        };
-        Self { jobs: jobs.into_iter().map(of_job).collect(), unread, next, is_cut }
+        let waits = client.waits_of_list(tenant, &jobs).await;
+        Self { jobs: jobs.into_iter().zip(waits).collect(), unread, next, is_cut }
     }
 }
 

@@ -223,7 +223,10 @@ fn row(job: &JobRecord, waits: &[Wait], tenants: Tenants, now: Timestamp) -> Vec
     cells.push(spent(duration(job.usage.wall)));
     cells.push(spent(duration(job.usage.cpu)));
     // When a job is due has a column of its own.
-    let held: Vec<Wait> = waits.iter().filter(|wait| matches!(wait, Wait::Hold(_))).cloned().collect();
+    let holds_back = |wait: &&Wait| {
+        matches!(wait, Wait::Hold(_) | Wait::Limit { .. } | Wait::Rate { .. } | Wait::Group { .. })
+    };
+    let held: Vec<Wait> = waits.iter().filter(holds_back).cloned().collect();
     let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
     let message = text::line(message.lines().next().unwrap_or_default());
     cells.push(Cell::new(if held.is_empty() { message.into_owned() } else { told(&held) }));

@@ -17,13 +17,12 @@ use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, State as JobState};
 use sandhog_core::labels::Labels;
 use sandhog_core::reason::Reason;
-use sandhog_core::waits::{self, WaitTerms};
 
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
-use crate::service::flows::FlowPart;
 use crate::service::{Caller, asks, flows, holds, jobs, labels_of, malformed, parsed, tenants};
+use crate::service::flows::FlowPart;
 
 /// Header by which a request is known when it is repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -101,17 +100,10 @@ pub(super) async fn list(
             Some(_) => jobs::list(service, caller, tenant, asked).await?,
             None => jobs::list_all(service, caller, tenant, &asked).await?,
         };
-        let some_wait = listed.jobs.iter().any(|job| job.state.waits());
-        // Where holds can't be looked up, the list is worth having without them.
-        let held = if some_wait {
-            holds::list(service, caller, tenant).await.unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        page.jobs.extend(listed.jobs.into_iter().map(|job| {
-            let waits = waits::waits(&job, &held, None, &WaitTerms::default());
-            JobDocument::new(job, None, shown).waiting_for(&waits)
-        }));
+        let waits = jobs::waits_of_list(service, caller, tenant, &listed.jobs).await;
+        let with_waits = listed.jobs.into_iter().zip(&waits);
+        page.jobs
+            .extend(with_waits.map(|(job, waits)| JobDocument::new(job, None, shown).waiting_for(waits)));
         page.unread.extend(
             listed.unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread.id, unread.problem)),
         );

@@ -1,25 +1,30 @@
 //! Use cases on jobs: looking at them, and acting on them.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Changed, Counts, Cursor, Error, JobAction, Page, Query, Unread};
 use sandhog_config::Config;
 use sandhog_core::edit::{Edited, JobEdit};
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::group::GroupTurns;
+use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::quota::PayloadExcess;
 use sandhog_core::reason::Reason;
-use sandhog_core::waits::{self, Wait, WaitTerms};
+use sandhog_core::waits::{self, Wait, WaitFacts, WaitTerms};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::enqueue::{self, is_served};
-use super::{Caller, Role, Service, list as names, of_broker, tenants};
+use super::{Caller, Role, Service, holds, list as names, of_broker, tenants};
 
 /// Maximum number of jobs that one call acts on.
 pub const ACT_MAX: usize = 500;
+
+/// Maximum number of groups whose turns are looked up for a list of jobs.
+const GROUPS_LOOKED_AT_MAX: usize = 20;
 
 /// Looks up a job, whose tenant need not be named, with the reason for which it waits.
 ///
@@ -81,12 +86,72 @@ pub async fn waits(service: &Service, caller: &Caller, job: &JobRecord) -> Resul
     Ok(waits::waits(job, holds, facts.as_ref(), &terms(&config, job)))
 }
 
+/// Looks up what each job of a list waits for, without the number of jobs that go before it. What can't be looked up is left out: a
+/// list is worth having without it.
+pub async fn waits_of_list(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    jobs: &[JobRecord],
+) -> Vec<Vec<Wait>> {
+    let holds = match jobs.iter().any(|job| job.state.waits()) {
+        true => holds::list(service, caller, tenant).await.unwrap_or_default(),
+        false => Vec::new(),
+    };
+    let facts = FactsOfList::look(service, tenant, jobs).await;
+    let config = service.config();
+    let of_job = |job: &JobRecord| {
+        let facts = facts.of(job);
+        let mut waits = waits::waits(job, &holds, facts.as_ref(), &terms(&config, job));
+        waits.retain(|wait| !matches!(wait, Wait::Turn { .. }));
+        waits
+    };
+    jobs.iter().map(of_job).collect()
+}
+
+/// Facts about what the jobs of a list wait for: those that all have in common, and the turns of the groups.
+struct FactsOfList<'j> {
+    common: Option<WaitFacts>,
+    turns: BTreeMap<(&'j QueueName, &'j GroupKey), Option<GroupTurns>>,
+}
+
+impl<'j> FactsOfList<'j> {
+    /// Looks at one ready job, and at one job of each group of which some wait.
+    async fn look(service: &Service, tenant: &TenantId, jobs: &'j [JobRecord]) -> Self {
+        let why = async |job: &JobRecord| service.broker.why(tenant, job.id).await.ok().flatten();
+        let (mut common, mut turns) = (None, BTreeMap::new());
+        if let Some(ready) = jobs.iter().find(|job| job.state == State::Ready) {
+            common = why(ready).await;
+        }
+        for (group, job) in jobs.iter().filter_map(|job| Some((line_of(job)?, job))) {
+            if turns.len() < GROUPS_LOOKED_AT_MAX && !turns.contains_key(&group) {
+                let facts = why(job).await;
+                turns.insert(group, facts.as_ref().and_then(|facts| facts.group));
+                common = common.or(facts);
+            }
+        }
+        Self { common, turns }
+    }
+
+    fn of(&self, job: &JobRecord) -> Option<WaitFacts> {
+        let group = line_of(job).and_then(|group| self.turns.get(&group).copied().flatten());
+        self.common.clone().map(|common| WaitFacts { group, ..common })
+    }
+}
+
+/// Returns the group in whose line a job waits, or `None` if it waits in none.
+fn line_of(job: &JobRecord) -> Option<(&QueueName, &GroupKey)> {
+    let is_in_line = job.state == State::Blocked && job.waits_for.is_empty();
+    job.options.group.as_ref().filter(|_| is_in_line).map(|group| (&job.queue, group))
+}
+
 /// Returns what a configuration says that a job may have to wait for.
 fn terms(config: &Config, job: &JobRecord) -> WaitTerms {
     let mut plugins = config.plugins.iter().filter(|plugin| plugin.tenant == job.tenant);
     let handler = plugins.find(|plugin| plugin.kinds.contains(&job.kind));
     let limit = handler.and_then(|plugin| Some((plugin.name.clone(), plugin.concurrency?.get())));
-    WaitTerms { fuel: config.tenants.get(&job.tenant).map(|tenant| tenant.fuel), limit }
+    let rate = handler.and_then(|plugin| plugin.rate.clone());
+    WaitTerms { fuel: config.tenants.get(&job.tenant).map(|tenant| tenant.fuel), limit, rate }
 }
 
 /// Looks up the log lines that are kept with a job, oldest first.

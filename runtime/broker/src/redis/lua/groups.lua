@@ -424,6 +424,18 @@ do
     return let
   end
 
+  -- Turns of the group in whose line a job waits: { how many are taken, how many there are, the first job with one or false, whether
+  -- that is dead }; false if it waits in none, or there is no rule.
+  function groups.turns_of(id, queue, key)
+    local rule = groups.has_in_line(id, key) and groups.rule_of(queue)
+    if not rule then
+      return false
+    end
+    local taken = first_of(TURNS, groups.name(queue, key), GROUP_CONCURRENCY_MAX)
+    local is_dead = taken[1] and call('ZSCORE', HELD_KEY, taken[1])
+    return { #taken, rule[1], taken[1] and sub(taken[1], -26) or false, is_dead and 1 or 0 }
+  end
+
   -- The name of the first group with a line behind this place.
   local function next_group(place)
     local member = call('ZRANGE', LINES, '(' .. place, '+', 'BYLEX', 'LIMIT', 0, 1)[1]

@@ -44,6 +44,11 @@ do
     known[name].taken = known[name].taken + 1
   end
 
+  -- Of each limit the name, and when all its tokens are there again, by turns. A producer's user may not look.
+  function rates.all()
+    return redis.acl_check_cmd('HGETALL', rates_key()) and call('HGETALL', rates_key()) or {}
+  end
+
   -- Writes down what is used. Returns the microseconds until there are tokens again of the first limit that has none left, or false.
   function rates.finish()
     local first = false

@@ -3,7 +3,8 @@
 -- keys[2..]  `job:<id>`, `run:<id>`
 -- asked      nothing
 -- returns    nothing if there is no such job, or else { now, how many jobs go before it, fuel spent this minute, fuel spent today,
---            the holds that cover it, as in holds.lua, what of breakers does, likewise, its kind, names of limits and how many jobs are leased under each, by turns }
+--            the holds that cover it, as in holds.lua, what of breakers does, likewise, its kind, names of limits and how many jobs are leased under each, by turns,
+--            names of rate limits and when all their tokens are there, by turns, turns of its group, as in groups.lua, or false }
 
 local why
 
@@ -57,6 +58,7 @@ do
     tally.start()
     lanes.start()
     holds.start()
+    groups.start()
     local job = reads.try('GET', JOB_KEY .. id)
     if not job then
       return false
@@ -68,6 +70,7 @@ do
     local kind = jobs.kind_of(job)
     local of_minute, of_day = accounts.fuel_spent()
     local ahead = holds.cover(queue, kind) and 0 or count_ahead(id, queue, kind)
-    return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, leased_under_limits() }
+    return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, leased_under_limits(),
+      rates.all(), groups.turns_of(id, queue, jobs.group_of(job)) }
   end
 end
