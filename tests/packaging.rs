@@ -332,3 +332,14 @@ fn places_that_the_operators_pages_lead_to_are_there() {
         }
     }
 }
+
+#[test]
+fn versions_are_those_of_the_workspace() {
+    let workspace = read("Cargo.toml");
+    let value = |key: &str| {
+        let line = workspace.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
+        line.and_then(|rest| rest.split('"').next()).expect("it is said").to_owned()
+    };
+    assert!(packaging("docker/Dockerfile").contains(&format!("FROM rust:{}-", value("rust-version"))));
+    assert!(packaging("kubernetes/kustomization.yaml").contains(&format!("newTag: {}\n", value("version"))));
+}
