@@ -7,7 +7,9 @@ use std::num::NonZeroU16;
 use rusqlite::{Connection, params};
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairRule;
-use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, GroupTurns, OnDead, QueueRule, TurnHolder, is_of_rest};
+use sandhog_core::group::{
+    GROUP_CONCURRENCY_MAX, GroupRule, GroupTurns, OnDead, QueueRule, TurnHolder, is_of_rest,
+};
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::time::Timestamp;

@@ -21,8 +21,8 @@ use sandhog_core::reason::Reason;
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
-use crate::service::{Caller, asks, flows, holds, jobs, labels_of, malformed, parsed, tenants};
 use crate::service::flows::FlowPart;
+use crate::service::{Caller, asks, flows, jobs, labels_of, malformed, parsed, tenants};
 
 /// Header by which a request is known when it is repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
