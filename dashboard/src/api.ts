@@ -1,6 +1,7 @@
 // Client of the public interface: what this page does, anybody can do. Answers are typed as docs/api.md has them.
 import { base } from './base.ts';
 import type { State } from './filter.ts';
+import { written } from './json.ts';
 import { queryOf, type Params } from './router.ts';
 
 export type Role = 'observe' | 'produce' | 'operate' | 'edit' | 'deploy' | 'admin';
@@ -221,6 +222,94 @@ export interface Daemon {
   tenants: string[];
 }
 
+export interface Queue {
+  tenant: string;
+  queue: string;
+  /** Null where there were too many to count. */
+  jobs: { scheduled: number | null; ready: number; blocked: number | null; leased: number | null };
+  oldest_ready: string | null;
+  /** Whether all of it is held back. */
+  held: boolean;
+}
+
+export interface Queues {
+  queues: Queue[];
+  next: string | null;
+}
+
+/** Dead jobs of one tenant and kind that died for one reason, and are alike in their messages. */
+export interface Failure {
+  fingerprint: string;
+  tenant: string;
+  kind: string;
+  queue: string;
+  reason: string | null;
+  message: string;
+  /** What their messages have in common: numbers and ids are `#`, and what is quoted is `…`. */
+  pattern: string;
+  jobs: number;
+  first: string | null;
+  last: string | null;
+  revisions: string[];
+  example: string;
+}
+
+export interface Failures {
+  groups: Failure[];
+  /** Groups that were found beside these. */
+  left_out: number;
+  looked_at: number;
+  complete: boolean;
+}
+
+export interface Group {
+  tenant: string;
+  queue: string;
+  group: string;
+  /** The dead job that holds it. */
+  job: string;
+  since: string | null;
+}
+
+export interface FlowJob extends Job {
+  name: string;
+  after: { job: string; id: string; on_failure: 'fail' | 'ignore' | 'hold' }[];
+}
+
+export interface Flow {
+  flow: string;
+  tenant: string;
+  jobs: FlowJob[];
+  unread: string[];
+}
+
+export interface Schedule {
+  tenant: string;
+  schedule: string;
+  plugin: string | null;
+  cron: string[];
+  every_ms: number | null;
+  phase_ms: number | null;
+  exclude: string[];
+  timezone: string;
+  kind: string;
+  queue: string;
+  overlap: string;
+  paused: { by: string | null; since: string | null; note: string } | null;
+  fired: number;
+  by_hand: number;
+  missed: number;
+  skipped: number;
+  waiting: number;
+  last: { nominal: string; at: string; job: string | null; remark: string }[];
+  next: { nominal: string; effective: string; local: string }[];
+}
+
+export interface Schedules {
+  schedules: Schedule[];
+  unread: { tenant: string; schedule: string; problem: string }[];
+}
+
 /** What wasn't done, and why, as RFC 9457 has it. */
 export class Problem extends Error {
   override readonly name = 'Problem';
@@ -266,7 +355,7 @@ export async function askText(method: Method, path: string, ask: Ask = {}): Prom
     response = await fetch(address(path, ask.query), {
       method,
       headers,
-      ...(ask.body === undefined ? {} : { body: JSON.stringify(ask.body) }),
+      ...(ask.body === undefined ? {} : { body: written(ask.body) }),
       ...(ask.signal ? { signal: ask.signal } : {}),
     });
     text = await response.text();
@@ -314,6 +403,12 @@ export const api = {
   counts: (query: Params, signal?: AbortSignal) => ask<{ tenants: TenantCounts[] }>('GET', '/v1/counts', with_(query, signal)),
   holds: (query: Params, signal?: AbortSignal) => ask<{ holds: Hold[] }>('GET', '/v1/holds', with_(query, signal)),
   breakers: (query: Params, signal?: AbortSignal) => ask<{ breakers: Breaker[] }>('GET', '/v1/breakers', with_(query, signal)),
+  queues: (query: Params, signal?: AbortSignal) => ask<Queues>('GET', '/v1/queues', with_(query, signal)),
+  failures: (query: Params | URLSearchParams, signal?: AbortSignal) => ask<Failures>('GET', '/v1/failures', with_(query, signal)),
+  groups: (query: Params, signal?: AbortSignal) => ask<{ groups: Group[] }>('GET', '/v1/groups', with_(query, signal)),
+  flow: (query: Params, id: string, signal?: AbortSignal) => ask<Flow>('GET', `/v1/flows/${encodeURIComponent(id)}`, with_(query, signal)),
+  schedules: (query: Params, signal?: AbortSignal) => ask<Schedules>('GET', '/v1/schedules', with_(query, signal)),
+  schedule: (query: Params, name: string, signal?: AbortSignal) => ask<Schedule>('GET', `/v1/schedules/${encodeURIComponent(name)}`, with_(query, signal)),
   jobs: (query: URLSearchParams, signal?: AbortSignal) => ask<Page>('GET', '/v1/jobs', with_(query, signal)),
   /** A job, and the document as it was written: its payload may have numbers with more digits than the page can keep. */
   job: async (tenant: string, id: string, signal?: AbortSignal): Promise<{ job: Job; text: string }> => {

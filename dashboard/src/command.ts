@@ -1,4 +1,5 @@
 // Whatever the page does, as a command and as a request of curl: the same, to be copied.
+import { written } from './json.ts';
 
 const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
 
@@ -33,6 +34,6 @@ export function curl(method: string, url: string, body?: unknown): string {
   const words = ['curl', '-H', '@token'];
   if (method !== 'GET') words.push('-X', method);
   words.push(url);
-  if (body !== undefined) words.push('--json', JSON.stringify(body));
+  if (body !== undefined) words.push('--json', written(body));
   return command(...words);
 }

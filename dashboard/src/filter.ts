@@ -21,21 +21,21 @@ export interface Term {
 const isKey = (key: string): key is Key => (KEYS as readonly string[]).includes(key);
 export const isState = (text: string): text is State => (STATES as readonly string[]).includes(text);
 
-/** Reads the conditions of a query, in its order. */
-export function termsOf(query: URLSearchParams): Term[] {
+/** Reads the conditions of a query, in its order; those of `keys` are the ones that there are. */
+export function termsOf(query: URLSearchParams, keys: readonly string[] = KEYS): Term[] {
   const terms: Term[] = [];
   const seen = new Set<string>();
   for (const [key, value] of query) {
     if ((SHOWS as readonly string[]).includes(key)) continue;
-    const wrong = wrongOf(key, value, seen.has(key));
+    const wrong = wrongOf(key, value, seen.has(key), keys);
     seen.add(key);
     terms.push(wrong === undefined ? { key, value } : { key, value, wrong });
   }
   return terms;
 }
 
-function wrongOf(key: string, value: string, again: boolean): Term['wrong'] {
-  if (!isKey(key)) return 'unknown-key';
+function wrongOf(key: string, value: string, again: boolean, keys: readonly string[]): Term['wrong'] {
+  if (!keys.includes(key)) return 'unknown-key';
   if (again && key !== 'label') return 'twice';
   if (key === 'state' && !isState(value)) return 'unknown-state';
   if (key === 'label' && !/^[^=]+=/.test(value)) return 'no-label';

@@ -5,11 +5,21 @@ import type { ComponentType } from 'preact';
 import type { IconName } from './parts/icon.tsx';
 import { matched, type Pattern } from './router.ts';
 import { t } from './texts.ts';
+import { Breakers } from './views/breakers.tsx';
+import { Failure, Failures } from './views/failures.tsx';
+import { Fleet } from './views/fleet.tsx';
+import { Flow } from './views/flow.tsx';
+import { Flows } from './views/flows.tsx';
+import { Groups } from './views/groups.tsx';
+import { Holds } from './views/holds.tsx';
 import { Job } from './views/job.tsx';
 import { Jobs } from './views/jobs.tsx';
 import { Overview } from './views/overview.tsx';
 import { Plugin, Plugins } from './views/plugins.tsx';
-import { Fleet } from './views/fleet.tsx';
+import { Queue } from './views/queue.tsx';
+import { Queues } from './views/queues.tsx';
+import { Schedule } from './views/schedule.tsx';
+import { Schedules } from './views/schedules.tsx';
 import { Tenant, Tenants } from './views/tenants.tsx';
 
 /** What a view gets: the named parts of its path, and the query. */
@@ -29,7 +39,18 @@ export const ROUTES: readonly Route[] = [
   { path: [], view: Overview, nav: { name: t.nav.overview, group: 'top', bar: 'home', key: 'o' } },
   { path: ['jobs'], view: Jobs, nav: { name: t.nav.jobs, group: 'work', bar: 'jobs', key: 'j' } },
   { path: ['jobs', ':tenant', ':id'], view: Job },
-  { path: ['plugins'], view: Plugins, nav: { name: t.nav.plugins, group: 'code', bar: 'queue', key: 'p' } },
+  { path: ['failures'], view: Failures, nav: { name: t.failures.title, group: 'work', bar: 'warn', key: 'f' } },
+  { path: ['failures', ':tenant', ':fingerprint'], view: Failure },
+  { path: ['queues'], view: Queues, nav: { name: t.queues.title, group: 'work', bar: 'queue', key: 'q' } },
+  { path: ['queues', ':tenant', ':queue'], view: Queue },
+  { path: ['flows'], view: Flows, nav: { name: t.flows.title, group: 'work', key: 'w' } },
+  { path: ['flows', ':tenant', ':id'], view: Flow },
+  { path: ['schedules'], view: Schedules, nav: { name: t.schedules.title, group: 'work', key: 's' } },
+  { path: ['schedules', ':tenant', ':name'], view: Schedule },
+  { path: ['holds'], view: Holds, nav: { name: t.holds.title, group: 'held' } },
+  { path: ['breakers'], view: Breakers, nav: { name: t.breakers.title, group: 'held' } },
+  { path: ['groups'], view: Groups, nav: { name: t.groups.title, group: 'held' } },
+  { path: ['plugins'], view: Plugins, nav: { name: t.nav.plugins, group: 'code', key: 'p' } },
   { path: ['plugins', ':tenant', ':name'], view: Plugin },
   { path: ['tenants'], view: Tenants, nav: { name: t.nav.tenants, group: 'code', key: 't' } },
   { path: ['tenants', ':name'], view: Tenant },

@@ -1,6 +1,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { t } from '../texts.ts';
+import { Hostile } from './hostile.tsx';
 
 /** A dialog that is open as long as it is there. Focus goes back to where it was. */
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }): JSX.Element {
@@ -18,7 +19,7 @@ export function Dialog({ title, close, children }: { title: string; close: () =>
   return (
     <dialog ref={dialog} aria-labelledby={id} onCancel={(event) => { event.preventDefault(); close(); }}>
       <form method="dialog" onSubmit={(event) => event.preventDefault()}>
-        <h2 id={id}>{title}</h2>
+        <h2 id={id}><Hostile text={title} /></h2>
         {children}
       </form>
     </dialog>
@@ -52,7 +53,7 @@ export function Confirm({ title, button, risk = false, typed, busy = false, clos
       )}
       <div class="acts">
         <button class="b" type="button" onClick={close}>{t.act.abort}</button>
-        <button class={`b go${risk ? ' risk' : ''}`} type="button" disabled={!right || busy} onClick={confirm}>{button}</button>
+        <button class={`b go${risk ? ' risk' : ''}`} type="button" disabled={!right || busy} onClick={confirm}><Hostile text={button} /></button>
       </div>
     </Dialog>
   );

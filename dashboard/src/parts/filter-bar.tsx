@@ -6,7 +6,12 @@ import { t } from '../texts.ts';
 import { Hostile } from './hostile.tsx';
 
 /** One field and a chip for each condition. What is typed goes into the URL, and comes back from there. */
-export function FilterBar({ query }: { query: URLSearchParams }): JSX.Element {
+export function FilterBar({ query, keys = KEYS, label = t.jobs.filter, hint = t.jobs.hint }: {
+  query: URLSearchParams;
+  keys?: readonly string[];
+  label?: string;
+  hint?: string;
+}): JSX.Element {
   const field = useRef<HTMLInputElement>(null);
   const submit = (event: Event): void => {
     event.preventDefault();
@@ -22,9 +27,9 @@ export function FilterBar({ query }: { query: URLSearchParams }): JSX.Element {
   };
   return (
     <form class="filter" role="search" onSubmit={submit}>
-      <input ref={field} class="in" type="search" list="filter-keys" data-search aria-label={t.jobs.filter} placeholder={t.jobs.hint} autocomplete="off" spellcheck={false} />
-      <datalist id="filter-keys">{KEYS.map((key) => <option value={`${key}:`} />)}</datalist>
-      {termsOf(query).map(({ key, value, wrong }) => (
+      <input ref={field} class="in" type="search" list="filter-keys" data-search aria-label={label} placeholder={hint} autocomplete="off" spellcheck={false} />
+      <datalist id="filter-keys">{keys.map((key) => <option value={`${key}:`} />)}</datalist>
+      {termsOf(query, keys).map(({ key, value, wrong }) => (
         <span class={`chip${wrong ? ' wrong' : ''}`}>
           <span>{key} <b><Hostile text={value} /></b></span>
           <button type="button" aria-label={t.jobs.remove(key, value)} onClick={() => go(hrefWith(withoutTerm(query, key, value)))}>×</button>

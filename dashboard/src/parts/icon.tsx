@@ -3,7 +3,8 @@ import type { ComponentChildren, JSX } from 'preact';
 
 const ring = <circle cx="8" cy="8" r="6" />;
 
-const SHAPES = {
+/** What each shape is drawn of, in a box of 16 by 16. */
+export const SHAPES = {
   scheduled: <>{ring}<path d="M8 4.8V8l2.2 1.6" /></>,
   ready: ring,
   leased: <><circle class="f" cx="8" cy="8" r="6" /><path class="cutf" d="M6.4 5.2v5.6L11 8z" /></>,

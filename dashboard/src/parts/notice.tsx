@@ -12,12 +12,12 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 /** Why something isn't there: what failed, what still holds, and how to go on. It stays where it happened. */
-export function Failed({ what, problem, at, retry }: { what: string; problem: Problem; at?: number | undefined; retry?: () => void }): JSX.Element {
+export function Failed({ what, verb, problem, at, retry }: { what: string; verb?: string; problem: Problem; at?: number | undefined; retry?: () => void }): JSX.Element {
   return (
     <div class="why k-crit failed" role="alert">
       <Icon name="crit" />
       <div>
-        <h2>{t.problem.title(what)}</h2>
+        <h2>{verb ?? t.problem.title(what)}</h2>
         <p>
           {problem.slug === 'unreachable' ? t.problem.unreachable : <Hostile text={problem.detail} />}
           {at !== undefined && ` ${t.problem.stays(clock(at, now()))}`}

@@ -16,3 +16,9 @@ export function Age({ at }: { at: string | null | undefined }): JSX.Element | nu
   const is = useNow();
   return time === undefined ? null : <span class="nw">{age(time, is)}</span>;
 }
+
+/** A time in UTC within a sentence. */
+export function told(at: string | null | undefined): string {
+  const time = timeOf(at);
+  return time === undefined ? t.unknown : clock(time, now());
+}

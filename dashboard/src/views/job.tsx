@@ -1,12 +1,15 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
+import { ACTIONS, isEditable, type Action } from '../actions.ts';
 import { address, api, Problem, type Content, type Job as JobDocument, type LogLine } from '../api.ts';
 import { command, curl } from '../command.ts';
-import { rawAt, pretty } from '../json.ts';
+import { rawAt, pretty, treeOf } from '../json.ts';
 import { Copy, CopyBoth } from '../parts/copy.tsx';
 import { Confirm } from '../parts/dialog.tsx';
+import { EditJob } from '../parts/edit.tsx';
 import { Hostile } from '../parts/hostile.tsx';
 import { Icon, type IconName } from '../parts/icon.tsx';
+import { JsonTree } from '../parts/json.tsx';
 import { Meter } from '../parts/meter.tsx';
 import { Empty, Failed } from '../parts/notice.tsx';
 import { Head, Panel } from '../parts/panel.tsx';
@@ -19,6 +22,7 @@ import type { ViewProps } from '../routes.ts';
 import { may } from '../session.ts';
 import { useSnapshot } from '../snapshot.ts';
 import { now } from '../store.ts';
+import { SHOWN_MAX } from '../text.ts';
 import { t } from '../texts.ts';
 import { blocksOf, widthsOf, type Block } from '../timeline.ts';
 import { useTitle } from '../title.ts';
@@ -57,7 +61,7 @@ export function Job({ params, query }: ViewProps): JSX.Element {
         crumb={<Crumb />}
         title={<><bdi>{job.kind}</bdi> <StateBadge state={job.state} tag /></>}
         sub={<span class="m id">{job.id}</span>}
-        acts={<Actions job={job} reload={of.reload} />}
+        acts={<Actions job={job} text={of.data?.text ?? ''} reload={of.reload} />}
       />
       {of.problem && <Failed what={t.job.title(job.kind)} problem={of.problem} at={of.at} retry={of.reload} />}
       <Why job={job} />
@@ -93,15 +97,8 @@ function Gone({ tenant, id }: { tenant: string; id: string }): JSX.Element {
   );
 }
 
-type Action = 'cancel' | 'redrive' | 'run-now' | 'remove';
-
-const ACTIONS: Record<JobDocument['state'], readonly Action[]> = {
-  scheduled: ['run-now', 'cancel'], ready: ['cancel'], leased: ['cancel'], blocked: ['run-now', 'cancel'],
-  succeeded: ['remove'], dead: ['redrive', 'remove'], cancelled: ['remove'],
-};
-
 /** What can be done to the job. What has been asked for is shown as done once it has taken effect. */
-function Actions({ job, reload }: { job: JobDocument; reload: () => void }): JSX.Element {
+function Actions({ job, text, reload }: { job: JobDocument; text: string; reload: () => void }): JSX.Element {
   const [asked, setAsked] = useState<{ action: Action; at: number; from: string }>();
   const [refused, setRefused] = useState<Problem | string>();
   const [asking, setAsking] = useState(false);
@@ -136,6 +133,7 @@ function Actions({ job, reload }: { job: JobDocument; reload: () => void }): JSX
           onClick={() => (action === 'remove' ? setAsking(true) : void act(action))}
         >{t.act[action].button}</button>
       ))}
+      {may('edit') && isEditable(job.state) && job.unreadable === null && <EditJob key={`${job.id} ${job.priority}`} job={job} text={text} after={reload} />}
       <CopyBoth command={command('sandhog', 'job', 'show', job.id, '--tenant', job.tenant)} curl={curl('GET', url)} />
       {ACTIONS[job.state].map((action) => (
         <Copy key={action} label={`${t.copy.command}: ${t.act[action].ask}`} text={command('sandhog', 'job', action, job.id, '--tenant', job.tenant)} />
@@ -204,7 +202,7 @@ function Waits({ job }: { job: JobDocument }): JSX.Element {
     <WhyLine severity={SERIOUS[reason] ?? 'info'} icon={icon} title={<Hostile text={first.text} />}>
       <p>
         {t.job.wait[reason] ?? reason}.{' '}
-        {first.until !== null && <>{t.job.why.until(at(first.until), '')}<Age at={first.until} /></>}
+        {first.until !== null && <>{t.job.why.until(at(first.until))} <Age at={first.until} /></>}
       </p>
       {first.hold?.note && <p><Hostile text={t.overview.note(first.hold.note)} /></p>}
       {others.length > 0 && <p>{t.job.why.then} {others.map((wait, index) => <>{index > 0 && '; '}<Hostile text={wait.text} /></>)}</p>}
@@ -392,7 +390,10 @@ function Contents({ job, text }: { job: JobDocument; text: string }): JSX.Elemen
 }
 
 function Bytes({ of, raw }: { of: Content; raw: string | undefined }): JSX.Element {
-  if ('json' in of) return <pre tabIndex={0}><Hostile text={raw === undefined ? '' : pretty(raw)} lines panel /></pre>;
+  if ('json' in of) {
+    const tree = raw !== undefined && raw.length <= SHOWN_MAX ? treeOf(raw) : undefined;
+    return tree && tree.is !== 'leaf' ? <JsonTree of={tree} /> : <pre tabIndex={0}><Hostile text={raw === undefined ? '' : pretty(raw)} lines panel /></pre>;
+  }
   if ('text' in of) return of.text === '' ? <p class="mu">{t.job.empty}</p> : <pre tabIndex={0}><Hostile text={of.text} lines panel /></pre>;
   return <><p class="note">{t.job.hex}</p><pre tabIndex={0}><Hostile text={of.hex} panel /></pre></>;
 }
@@ -406,7 +407,7 @@ function Details({ job }: { job: JobDocument }): JSX.Element {
       <div class="body">
         <dl class="dl">
           {row(d.tenant, <a href={href(['jobs'], { tenant: job.tenant })}><bdi>{job.tenant}</bdi></a>)}
-          {row(d.queue, <a href={href(['jobs'], { tenant: job.tenant, queue: job.queue })}><bdi>{job.queue}</bdi></a>)}
+          {row(d.queue, <a href={href(['queues', job.tenant, job.queue], { tenant: scope() })}><bdi>{job.queue}</bdi></a>)}
           {row(d.kind, <a href={href(['jobs'], { tenant: job.tenant, kind: job.kind })}><bdi>{job.kind}</bdi></a>)}
           {row(d.group, job.group === null ? null : <a class="m" href={href(['jobs'], { tenant: job.tenant, group: job.group })}><Hostile text={job.group} /></a>)}
           {row(d.priority, exact(job.priority))}
@@ -416,7 +417,7 @@ function Details({ job }: { job: JobDocument }): JSX.Element {
           )))}
           {row(d.start, job.start_by === null ? null : <><Time at={job.start_by} />, <Age at={job.start_by} /></>)}
           {row(d.deadline, job.deadline === null ? null : <><Time at={job.deadline} />, <Age at={job.deadline} /></>)}
-          {row(d.flow, text(job.flow))}
+          {row(d.flow, job.flow === null ? null : <a class="m id" href={href(['flows', job.tenant, job.flow], { tenant: scope() })}>{job.flow}</a>)}
           {row(d.revision, text(job.revision))}
           {row(d.trace, text(job.traceparent))}
           {row(d.type, text(job.content_type))}

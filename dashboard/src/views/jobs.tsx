@@ -1,8 +1,9 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { ACTIONS, type Action } from '../actions.ts';
 import { address, api, Problem, type Bulk, type Counts, type Job, type Page } from '../api.ts';
 import { command, curl, options } from '../command.ts';
-import { asked, bulkOf, STATES, termsOf, withoutTerm, withTerm, isState, type State } from '../filter.ts';
+import { asked, bulkOf, STATES, termsOf, withoutTerm, withTerm, isState } from '../filter.ts';
 import { live } from '../live.ts';
 import { Copy, CopyBoth } from '../parts/copy.tsx';
 import { Confirm, TYPED_FROM } from '../parts/dialog.tsx';
@@ -23,19 +24,6 @@ import { now } from '../store.ts';
 import { t } from '../texts.ts';
 import { useTitle } from '../title.ts';
 import { duration, exact, fuel, rounded } from '../units.ts';
-
-type Action = 'cancel' | 'redrive' | 'run-now' | 'remove';
-
-/** Actions that jobs of a state can be subject to. */
-const ACTIONS: Record<State, readonly Action[]> = {
-  scheduled: ['run-now', 'cancel'],
-  ready: ['cancel'],
-  leased: ['cancel'],
-  blocked: ['run-now', 'cancel'],
-  succeeded: ['remove'],
-  dead: ['redrive', 'remove'],
-  cancelled: ['remove'],
-};
 
 /** The time that matters most of a job in its state. */
 const whenOf = (job: Job): string | null =>

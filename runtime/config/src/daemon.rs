@@ -171,7 +171,7 @@ fn broker(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
 }
 
 fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
-    let kind = fields.required::<String>("type", "\"embedded\"");
+    let kind = fields.or("type", "embedded".to_owned());
     let path = fields.entry("path");
     let server = Server {
         url: fields.entry("url"),
@@ -182,7 +182,7 @@ fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broke
         command_timeout: fields.entry("command_timeout"),
         ping_interval: fields.entry("ping_interval"),
     };
-    match kind.as_deref()? {
+    match kind.as_str() {
         "embedded" => {
             server.belongs_elsewhere();
             let path = path.map_or_else(|| Some(PathBuf::from(DATABASE)), Entry::read)?;

@@ -12,6 +12,7 @@ use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::deploy;
+use sandhog_daemon::http::check_tls;
 use sandhog_engine::Engine;
 
 use crate::client::Client;
@@ -50,6 +51,10 @@ impl Check {
         failures.extend(problems.clone().map(Failure::from));
         if !errors.is_empty() {
             failures.push(failure(&errors));
+        }
+        let tls = config.http.as_ref().and_then(|http| http.tls.as_ref());
+        if let Some(Err(error)) = tls.map(check_tls) {
+            failures.push(Failure::new(error.to_string()).help("a daemon doesn't start with it"));
         }
         let mut warnings = warnings(&config);
         if !self.offline {

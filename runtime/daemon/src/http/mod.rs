@@ -36,4 +36,4 @@ pub use guard::{REQUEST_ID, new_token};
 pub use local::{ListenError, Listener};
 pub use router::{BODY_MAX, router};
 pub use server::{Server, ServerError};
-pub use tls::TlsError;
+pub use tls::{TlsError, check_tls};

@@ -35,6 +35,14 @@ impl TlsError {
     }
 }
 
+/// Checks that a certificate, its key and the authorities of clients can be used. Blocks.
+///
+/// # Errors
+/// The file that can't be used, and why.
+pub fn check_tls(tls: &Tls) -> Result<(), TlsError> {
+    load(tls).map(drop)
+}
+
 /// Reads a certificate, its key and the authorities of clients. Blocks.
 pub(super) fn load(tls: &Tls) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(default_provider());
