@@ -206,8 +206,7 @@ fn token(fields: &mut Fields<'_>) -> Option<Token> {
     let name = fields.required::<String>("name", "\"ci\"");
     let hash = hash(fields);
     let role = fields.required::<Role>("role", "\"produce\"");
-    let (tenants_path, tenants_there) = (fields.path_of("tenants"), fields.has_key("tenants"));
-    let tenants: BTreeSet<TenantId> = fields.list("tenants").into_iter().filter_map(Entry::read).collect();
+    let tenants = fields.entry("tenants");
     let expires = expires(fields);
     let rate = fields.get("rate");
     if name.as_ref().is_some_and(|name| name.len() > NAME_MAX || name.chars().any(char::is_control)) {
@@ -215,20 +214,34 @@ fn token(fields: &mut Fields<'_>) -> Option<Token> {
         fields.file.note(problem.rule(format!("at most {NAME_MAX} bytes, of one line")));
     }
     let role = role?;
-    let scope = match tenants.is_empty() {
-        false => Scope::Tenants(tenants),
-        true if tenants_there => {
-            let problem = fields.file.problem(&tenants_path, "it has no tenant");
-            fields.file.note(problem.rule("one at least, such as [\"acme\"]"));
-            return None;
-        }
-        true if role == Role::Admin => Scope::All,
-        true => {
+    let scope = match tenants {
+        Some(entry) => scope(entry, role)?,
+        None if role == Role::Admin => Scope::All,
+        None => {
             fields.missing("tenants", "[\"acme\"]");
             return None;
         }
     };
     Some(Token { name: name?, hash: hash?, role, scope, expires: expires?, rate })
+}
+
+/// Reads whom a token is for: some tenants, or all of them, which is for those who look and for those who may do everything.
+fn scope(entry: Entry<'_>, role: Role) -> Option<Scope> {
+    let wrong = match &entry.value {
+        DeValue::String(text) if text == "all" => match role {
+            Role::Observe | Role::Admin => return Some(Scope::All),
+            _ => Some(format!("a token of the role {role} is not for all tenants")),
+        },
+        DeValue::Array(tenants) if tenants.is_empty() => Some("it has no tenant".to_owned()),
+        _ => None,
+    };
+    if let Some(wrong) = wrong {
+        let problem = entry.problem(Shown::Line, wrong).rule("one tenant at least, such as [\"acme\"]");
+        entry.file().note(problem);
+        return None;
+    }
+    let tenants: BTreeSet<TenantId> = entry.list().into_iter().filter_map(Entry::read).collect();
+    (!tenants.is_empty()).then_some(Scope::Tenants(tenants))
 }
 
 /// Reads the hash of a token. A wrong one isn't shown: it may be the token itself.

@@ -1286,6 +1286,14 @@ fn what_is_wrong_with_tokens_is_told_and_no_token_is_shown() {
             "http.tokens[0].tenants: it is missing",
         ),
         (&format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admin\"\ntenants = []"), "it has no tenant"),
+        (
+            &format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"operate\"\ntenants = \"all\""),
+            "a token of the role operate is not for all tenants",
+        ),
+        (
+            &format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"observe\"\ntenants = \"some\""),
+            "is not a list",
+        ),
         (&format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admn\""), "did you mean \"admin\"?"),
         (
             &format!("name = \"a\"\nhash = \"{HASH}\"\nrole = \"admin\"\nexpires = \"soon\""),

@@ -30,8 +30,8 @@ pub(crate) struct New {
     /// What it allows
     #[arg(long, value_name = "ROLE", value_parser = roles())]
     role: Role,
-    /// Whose jobs and plugins it is for; may be repeated. Only an admin's may be for all
-    #[arg(long, short, value_name = "NAME", required_if_eq_any = [("role", "observe"), ("role", "produce"), ("role", "operate"), ("role", "edit"), ("role", "deploy")])]
+    /// Whose jobs and plugins it is for; may be repeated. Without it, it is for all, which an observer's and an admin's may be
+    #[arg(long, short, value_name = "NAME", required_if_eq_any = [("role", "produce"), ("role", "operate"), ("role", "edit"), ("role", "deploy")])]
     tenant: Vec<TenantId>,
     /// From when on it is good for nothing, such as 2027-01-01T00:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = parse_at)]
@@ -85,7 +85,9 @@ impl New {
             format!("hash = \"{hash}\""),
             format!("role = \"{role}\""),
         ];
-        if !tenant.is_empty() {
+        if tenant.is_empty() {
+            lines.push("tenants = \"all\"".to_owned());
+        } else {
             let tenants: Vec<String> = tenant.iter().map(|tenant| format!("\"{tenant}\"")).collect();
             lines.push(format!("tenants = [{}]", tenants.join(", ")));
         }

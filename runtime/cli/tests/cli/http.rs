@@ -149,7 +149,10 @@ fn a_certificate_that_can_not_be_used_is_told_by_the_check() {
     let site = Site::empty();
     let tls = "[http.tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n";
     // A table of the broker that says nothing of its type is of an embedded one.
-    site.write("sandhog.toml", &format!("[broker]\npath = \"jobs.db\"\n[http]\nlisten = \"127.0.0.1:0\"\n{tls}"));
+    site.write(
+        "sandhog.toml",
+        &format!("[broker]\npath = \"jobs.db\"\n[http]\nlisten = \"127.0.0.1:0\"\n{tls}"),
+    );
     site.run(&["check"]).fails(1, &["none.key", "http.tls"]);
     site.write("sandhog.toml", "[broker]\npath = \"jobs.db\"\n[http]\nlisten = \"127.0.0.1:0\"\n");
     assert_eq!(site.run(&["check"]).code, 0);
