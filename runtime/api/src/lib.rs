@@ -13,6 +13,7 @@ mod flows;
 mod groups;
 mod holds;
 mod jobs;
+mod me;
 mod problem;
 pub mod route;
 mod schedules;
@@ -43,6 +44,7 @@ pub use jobs::{
     CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
     ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
 };
+pub use me::{MeDocument, ServerDocument, SessionAsk};
 pub use problem::{PROBLEM_JSON, Problem, Slug};
 pub use schedules::{
     NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,

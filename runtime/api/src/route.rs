@@ -44,6 +44,12 @@ routes! {
     LIVE = "GET" "/livez", None;
     /// Whether requests and jobs are served as they should be. Answers with [`Readiness`](crate::Readiness).
     READY = "GET" "/readyz", None;
+    /// Begins a browser's session, as a [`SessionAsk`](crate::SessionAsk) says.
+    BEGIN_SESSION = "POST" "/v1/session", None;
+    /// Ends a browser's session.
+    END_SESSION = "DELETE" "/v1/session", None;
+    /// The caller, as a [`MeDocument`](crate::MeDocument).
+    ME = "GET" "/v1/me", Some(Role::Observe);
     /// Enqueues a job, as a [`JobAsk`](crate::JobAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).
     ENQUEUE = "POST" "/v1/jobs", Some(Role::Produce);
     /// Enqueues many jobs, as a [`JobsAsk`](crate::JobsAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).

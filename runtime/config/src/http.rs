@@ -35,7 +35,7 @@ fn rate() -> Rate {
 /// Maximum number of tokens.
 pub const TOKENS_MAX: usize = 1000;
 
-/// Maximum length of a token's name, in bytes.
+/// Maximum length of a name for people, in bytes.
 const NAME_MAX: usize = 63;
 
 /// Reads the daemon's `http`. `None` if it isn't there or can't be used.
@@ -45,6 +45,7 @@ pub(super) fn http(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Http
     let insecure = fields.or("insecure", false);
     let hosts = fields.list("hosts").into_iter().filter_map(host).collect();
     let base = fields.entry("base").and_then(base).unwrap_or_default();
+    let name = name(fields);
     let threads = fields.or("threads", THREADS);
     at_most(fields, "threads", threads.get(), THREADS_MAX);
     let connections = fields.or("connections", CONNECTIONS);
@@ -83,7 +84,7 @@ pub(super) fn http(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Http
         let problem = problem.help("add [http.tls] and [[http.tokens]], or listen on 127.0.0.1");
         file.note(problem.help("http.insecure = true, if something else keeps others away"));
     }
-    Some(Http { listen, insecure, hosts, base, threads, connections, body, rate, tls, tokens, tokens_file })
+    Some(Http { name, listen, insecure, hosts, base, threads, connections, body, rate, tls, tokens, tokens_file })
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(fields: &Fields<'_>, key: &str, value: T, most: T) {
@@ -91,6 +92,16 @@ fn at_most<T: PartialOrd + std::fmt::Display>(fields: &Fields<'_>, key: &str, va
         let problem = fields.file.problem(&fields.path_of(key), format!("{value} is too many"));
         fields.file.note(problem.rule(format!("at most {most}")));
     }
+}
+
+/// Reads a name that people know something by.
+fn name(fields: &mut Fields<'_>) -> Option<String> {
+    let name = fields.get::<String>("name")?;
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        let problem = fields.file.problem(&fields.path_of("name"), "it is no name");
+        fields.file.note(problem.rule(format!("1 to {NAME_MAX} bytes, of one line")));
+    }
+    Some(name)
 }
 
 /// Reads a name under which the daemon is reached.

@@ -192,6 +192,8 @@ pub struct Deploy {
 /// Interface over the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
+    /// Name of the installation, which pages show. `None` if it has none.
+    pub name: Option<String>,
     /// Address and port that are listened on.
     pub listen: SocketAddr,
     /// Whether the operator wants it open to others without TLS or tokens.

@@ -50,8 +50,8 @@ pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String
 fn http_as_started(started: &Config, now: &Config) -> Option<config::Http> {
     let started = started.http.clone()?;
     let now = now.http.clone().unwrap_or_else(|| started.clone());
-    let config::Http { tokens, tokens_file, hosts, rate, .. } = now;
-    Some(config::Http { tokens, tokens_file, hosts, rate, ..started })
+    let config::Http { name, tokens, tokens_file, hosts, rate, .. } = now;
+    Some(config::Http { name, tokens, tokens_file, hosts, rate, ..started })
 }
 
 /// Keeps the tenants' logins and keys as they were at the start, when the connections to the broker and the keys that seal what

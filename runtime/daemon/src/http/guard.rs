@@ -1,9 +1,9 @@
 //! What a request has to pass before a route is asked, and what is told of it afterwards.
 //!
 //! ```text
-//! network ──> host ──> token ──> rate ──┐
-//!                                       ├──> id, audit ──> role ──> body ──> route
-//! local socket ──> the kernel vouches ──┘
+//! network ──> host ──> origin ──> token ──> rate ──┐
+//!                                                  ├──> id, audit ──> role ──> body ──> route
+//! local socket ──> the kernel vouches ─────────────┘
 //! ```
 
 use std::collections::HashMap;
@@ -17,17 +17,14 @@ use axum::extract::{Request, State as Extracted};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64URL_NOPAD;
-use hyper::HeaderMap;
-use hyper::header::{
-    AUTHORIZATION, CACHE_CONTROL, HOST, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::HeaderValue;
-use hyper::http::uri::Authority;
+use hyper::{HeaderMap, Method};
 use rand::rngs::SysRng;
 use rand::{RngExt, TryRng};
 use sandhog_api::{Problem, Slug, route};
-use sandhog_config::Config;
-use sandhog_core::access::{Role, Scope, Token, TokenHash};
+use sandhog_config::{Config, Http};
+use sandhog_core::access::{Token, TokenHash};
 use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::time::Timestamp;
 use sha2::{Digest, Sha256};
@@ -36,6 +33,7 @@ use subtle::ConstantTimeEq;
 use super::connection::Peer;
 use super::dashboard;
 use super::router::{Refused, State};
+use super::session;
 use crate::service::Caller;
 use crate::service::bulk::AUDIT;
 
@@ -93,21 +91,19 @@ fn request_id(headers: &HeaderMap) -> String {
 
 async fn check(Extracted(state): Extracted<Arc<State>>, mut request: Request, next: Next) -> Response {
     let config = state.service.config();
-    if let Err(problem) = check_host(&config, &request) {
+    let hosts = config.http.as_ref().map_or(&[][..], |http| &http.hosts);
+    let checked = check_host(hosts, &request).and_then(|()| session::check_origin(hosts, &request));
+    if let Err(problem) = checked {
         return Refused::from(problem).into_response();
     }
     let path = request.uri().path();
     let is_open =
         dashboard::is_at(path) || route::ALL.iter().any(|route| route.role.is_none() && route.path == path);
     if !is_open {
-        let known = authenticate(&config, request.headers(), state.clock.now());
-        let (caller, rate, key) = match known {
+        let known = authenticate(&config, request.method(), request.headers(), state.clock.now());
+        let Known { caller, rate, key, .. } = match known {
             Ok(known) => known,
-            Err(problem) => {
-                let mut response = Refused::from(problem).into_response();
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return response;
-            }
+            Err(problem) => return Refused::from(problem).into_response(),
         };
         if let Err(wait) = state.limiter.take(key, rate) {
             let problem = Problem::new(Slug::RateLimited, "this token has made too many requests");
@@ -130,13 +126,8 @@ pub(super) fn refused_for(problem: Problem, seconds: u64) -> Response {
 
 /// Checks that a request is for a name under which the daemon is reached. A page in a browser, whose own name leads to this
 /// machine all of a sudden, can't hide that name.
-fn check_host(config: &Config, request: &Request) -> Result<(), Problem> {
-    let told = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let authority = match request.uri().authority() {
-        Some(authority) => Some(authority.clone()),
-        None => told.and_then(|host| host.parse::<Authority>().ok()),
-    };
-    let Some(authority) = authority else {
+fn check_host(hosts: &[String], request: &Request) -> Result<(), Problem> {
+    let Some(authority) = session::asked(request.uri(), request.headers()) else {
         return Err(Problem::new(Slug::MalformedRequest, "the request doesn't say which host it is for"));
     };
     let host = authority.host();
@@ -144,7 +135,7 @@ fn check_host(config: &Config, request: &Request) -> Result<(), Problem> {
     let named = |name: &String| name.eq_ignore_ascii_case(host);
     let is_ours = address.parse::<IpAddr>().is_ok()
         || host.eq_ignore_ascii_case("localhost")
-        || config.http.as_ref().is_some_and(|http| http.hosts.iter().any(named));
+        || hosts.iter().any(named);
     if is_ours {
         return Ok(());
     }
@@ -152,18 +143,34 @@ fn check_host(config: &Config, request: &Request) -> Result<(), Problem> {
         .help("http.hosts in the daemon's file has the names by which it is reached"))
 }
 
-/// Finds who has sent a request, by its token. Returns the limit of its requests, and what they are counted under, as well.
+/// A caller that is known.
+pub(super) struct Known {
+    pub(super) caller: Caller,
+    /// Limit of its requests.
+    pub(super) rate: Rate,
+    /// Token under which its requests are counted. `None` for those without one, which are counted together.
+    pub(super) key: Option<TokenHash>,
+    /// Time from which on its token is good for nothing.
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// Finds who has sent a request, by its token or the cookie of its session.
 fn authenticate(
     config: &Config,
+    method: &Method,
     headers: &HeaderMap,
     now: Timestamp,
-) -> Result<(Caller, Rate, Option<TokenHash>), Problem> {
+) -> Result<Known, Problem> {
     let refused = |why: &str| Problem::new(Slug::Unauthenticated, why);
     let Some(http) = &config.http else { return Err(refused("the configuration has no [http] any more")) };
     if http.tokens.is_empty() {
-        return Ok((Caller::new("anonymous", Scope::All, Role::Admin), http.rate, None));
+        return Ok(Known { caller: Caller::anonymous(), rate: http.rate, key: None, expires: None });
     }
     let Some(told) = headers.get(AUTHORIZATION) else {
+        if let Some(token) = session::token(headers) {
+            session::check_change(method, headers)?;
+            return known(http, &token, now);
+        }
         let problem = refused("the request has no token");
         return Err(problem.help("send it as a header: Authorization: Bearer TOKEN"));
     };
@@ -172,13 +179,22 @@ fn authenticate(
     let Some((_, text)) = bearer else {
         return Err(refused("the token isn't sent as `Authorization: Bearer TOKEN`"));
     };
-    match find(&http.tokens, text.trim()) {
+    known(http, text.trim(), now)
+}
+
+/// Finds whose a token is.
+///
+/// # Errors
+/// There is no such token, or it has expired.
+pub(super) fn known(http: &Http, text: &str, now: Timestamp) -> Result<Known, Problem> {
+    let refused = |why: &str| Problem::new(Slug::Unauthenticated, why);
+    match find(&http.tokens, text) {
         None => Err(refused("there is no such token")),
         Some(token) if token.expires.is_some_and(|end| end <= now) => Err(refused("the token has expired")),
         Some(token) => {
-            let Token { name, hash, role, scope, rate, .. } = token;
+            let Token { name, hash, role, scope, rate, expires } = token;
             let caller = Caller::new(name.clone(), scope.clone(), *role);
-            Ok((caller, rate.unwrap_or(http.rate), Some(*hash)))
+            Ok(Known { caller, rate: rate.unwrap_or(http.rate), key: Some(*hash), expires: *expires })
         }
     }
 }
@@ -223,7 +239,7 @@ impl Default for Limiter {
 
 impl Limiter {
     /// Counts a request. If there were too many, returns the number of seconds after which there may be another.
-    fn take(&self, key: Option<TokenHash>, rate: Rate) -> Result<(), u64> {
+    pub(super) fn take(&self, key: Option<TokenHash>, rate: Rate) -> Result<(), u64> {
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.take_at(key, rate, now)
     }
@@ -247,6 +263,8 @@ impl Limiter {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+
+    use sandhog_core::access::{Role, Scope};
 
     use super::*;
 

@@ -10,6 +10,7 @@
 //! | [`rules`] | routes of holds, groups and schedules |
 //! | [`tenants`] | routes of tenants, usage and events |
 //! | [`query`] | the parameters of a request |
+//! | [`session`] | sessions of browsers, and who asks |
 //! | [`guard`] | what a request has to pass first: host, token, rate; the audit log |
 //! | [`dashboard`] | the page in a browser, and its assets |
 //! | [`connection`] | one connection, within its bounds |
@@ -26,6 +27,7 @@ mod query;
 mod router;
 mod rules;
 mod server;
+mod session;
 mod tenants;
 #[cfg(test)]
 mod tests;

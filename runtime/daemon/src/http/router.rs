@@ -12,7 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::http::HeaderValue;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::guard::{Audited, Limiter, recorded, refused_for};
 use super::server::Phase;
-use super::{jobs, rules, tenants};
+use super::{jobs, rules, session, tenants};
 use crate::clock::Clock;
 use crate::service::{Caller, Service, health, plugins};
 
@@ -105,6 +105,9 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
     let routes = routes
         .open(route::LIVE, get(live))
         .open(route::READY, get(ready))
+        .open(route::BEGIN_SESSION, post(session::begin))
+        .open(route::END_SESSION, delete(session::end))
+        .at(route::ME, get(session::me))
         .at(route::ENQUEUE, post(jobs::enqueue))
         .at(route::ENQUEUE_MANY, post(jobs::enqueue_many))
         .at(route::JOBS, get(jobs::list))
@@ -357,6 +360,9 @@ impl IntoResponse for Refused {
         let mut response = document(status, PROBLEM_JSON, &self.0);
         if let Slug::Busy | Slug::QueueFull | Slug::BrokerUnavailable | Slug::BrokerFull = self.0.slug {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(AGAIN_AFTER));
+        }
+        if self.0.slug == Slug::Unauthenticated {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

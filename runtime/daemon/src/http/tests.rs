@@ -48,16 +48,26 @@ fn token_toml(name: &str, role: Role, rest: &str) -> String {
 }
 
 fn site(more: &str) -> Site {
-    let mut text = format!("[http]\nlisten = \"127.0.0.1:0\"\nhosts = [\"sandhog.test\"]\n{more}\n");
+    let mut tokens = String::new();
     for tenant in ["acme", "globex"] {
         for role in Role::ALL {
-            text += &token_toml(&format!("{tenant}-{role}"), role, &format!("tenants = [\"{tenant}\"]"));
+            tokens += &token_toml(&format!("{tenant}-{role}"), role, &format!("tenants = [\"{tenant}\"]"));
         }
     }
-    text += &token_toml("root", Role::Admin, "");
-    text += &token_toml("late", Role::Admin, "expires = 2020-01-01T00:00:00Z");
-    text += &token_toml("hasty", Role::Admin, "rate = \"1/1h burst 1\"");
-    text += "[tenants.acme]\n[tenants.globex]\n";
+    tokens += &token_toml("root", Role::Admin, "");
+    tokens += &token_toml("late", Role::Admin, "expires = 2020-01-01T00:00:00Z");
+    tokens += &token_toml("hasty", Role::Admin, "rate = \"1/1h burst 1\"");
+    site_with(more, &tokens)
+}
+
+/// The same without tokens.
+fn bare_site() -> Site {
+    site_with("", "")
+}
+
+fn site_with(more: &str, tokens: &str) -> Site {
+    let http = format!("[http]\nlisten = \"127.0.0.1:0\"\nhosts = [\"sandhog.test\"]\n{more}\n");
+    let text = format!("{http}{tokens}[tenants.acme]\n[tenants.globex]\n");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sandhog.toml");
     fs::write(&file, text).expect("ours");
@@ -231,6 +241,12 @@ async fn cases(site: &Site) -> Vec<Case> {
         fixed(route::LIVE, 200),
         fixed(route::READY, 200),
         Case {
+            good: (route::BEGIN_SESSION.path.to_owned(), Some(json!({ "token": "root" }))),
+            ..fixed(route::BEGIN_SESSION, 204)
+        },
+        fixed(route::END_SESSION, 204),
+        list(route::ME),
+        Case {
             status: 201,
             ..body(
                 route::ENQUEUE,
@@ -362,6 +378,7 @@ async fn every_route_is_open_to_those_who_may_and_to_no_others() {
             route::PLUGINS | route::DEPLOY_EVENTS | route::ROLLBACK => {
                 assert_eq!(theirs.status, 503, "{name}")
             }
+            route::ME => assert_eq!(theirs.status, 400, "{name}: it says nothing of others"),
             route::TENANTS => assert!(!theirs.text.contains("acme"), "{name}: {}", theirs.text),
             _ => {
                 assert_eq!(theirs.status, 404, "{name}: {}", theirs.text);
@@ -603,4 +620,84 @@ async fn the_api_is_below_the_base_path_and_beside_it() {
         assert_eq!(site.answer(request("GET", path, None, None)).await.status, 401, "{path}");
     }
     assert_eq!(site.ask("GET", "/sandhogg/v1/counts", "root", None).await.status, 404);
+}
+
+/// Makes a request of a page of this origin.
+fn paged(mut request: Request<Body>, headers: &[(&'static str, &str)]) -> Request<Body> {
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().expect("a value"));
+    }
+    request
+}
+
+#[tokio::test]
+async fn who_asks_is_told_who_that_is() {
+    let site = site("name = \"production\"");
+    let me = site.ask("GET", "/v1/me", "acme-operate", None).await.json();
+    assert_eq!((&me["name"], &me["role"]), (&json!("acme-operate"), &json!("operate")));
+    assert_eq!((&me["tenants"], &me["server"]["name"]), (&json!(["acme"]), &json!("production")));
+    assert_eq!(site.ask("GET", "/v1/me", "root", None).await.json()["tenants"], json!(null));
+}
+
+#[tokio::test]
+async fn a_session_looks_as_its_token_does_and_changes_things_from_its_own_page_alone() {
+    let site = site("");
+    let ask = |token: &str| request("POST", "/v1/session", None, Some(&json!({ "token": token })));
+    for wrong in ["nobody's", "late", ""] {
+        let refused = site.answer(ask(wrong)).await;
+        assert_eq!((refused.status, refused.headers.contains_key("set-cookie")), (401, false), "{wrong}");
+    }
+    assert_eq!(site.answer(request("POST", "/v1/session", None, Some(&json!({ "x": 1 })))).await.status, 400);
+    let elsewhere = paged(ask("acme-operate"), &[("origin", "https://evil.example")]);
+    assert_eq!(site.answer(elsewhere).await.status, 403, "nobody is put into another's session");
+    let begun = site.answer(ask("acme-operate")).await;
+    assert_eq!((begun.status, begun.text.as_str()), (204, ""));
+    let set = begun.headers["set-cookie"].to_str().expect("text").to_owned();
+    assert!(
+        set.ends_with("; Max-Age=43200; HttpOnly; SameSite=Strict") && !set.contains("acme-operate"),
+        "{set}"
+    );
+    let secure = site.answer(paged(ask("root"), &[("origin", "https://sandhog.test")])).await;
+    assert!(secure.headers["set-cookie"].to_str().is_ok_and(|set| set.ends_with("; Secure")));
+    let cookie = set.split(';').next().expect("it has a value");
+
+    let job = site.job(Duration::from_secs(3600)).await;
+    let with = |method: &str, path: &str, more: &[(&'static str, &str)]| {
+        let headers = [&[("cookie", cookie)], more].concat();
+        site.answer(paged(request(method, path, None, None), &headers))
+    };
+    assert_eq!(with("GET", "/v1/me", &[]).await.json()["role"], json!("operate"));
+    let cancel = format!("/v1/jobs/{job}/cancel");
+    let (ours, theirs) = (("origin", "http://localhost:7070"), ("origin", "http://localhost:3000"));
+    let header = ("sandhog-csrf", "1");
+    for (shown, status) in [
+        (&[][..], 403),
+        (&[ours], 403),
+        (&[header], 403),
+        (&[header, theirs], 403),
+        (&[header, ("origin", "null")], 403),
+        (&[("sandhog-csrf", "0"), ours], 403),
+        (&[header, ours], 200),
+    ] {
+        assert_eq!(with("POST", &cancel, shown).await.status, status, "{shown:?}");
+    }
+    let ended = with("DELETE", "/v1/session", &[ours]).await;
+    assert!(
+        ended.headers["set-cookie"].to_str().is_ok_and(|set| set.starts_with("sandhog-session=; Max-Age=0"))
+    );
+}
+
+#[tokio::test]
+async fn without_tokens_no_session_is_needed_and_other_pages_change_nothing() {
+    let site = bare_site();
+    let session = request("POST", "/v1/session", None, Some(&json!({ "token": "x" })));
+    let session = site.answer(session).await;
+    assert_eq!((session.status, session.headers.contains_key("set-cookie")), (204, false));
+    let me = site.answer(request("GET", "/v1/me", None, None)).await.json();
+    assert_eq!((&me["name"], &me["role"], &me["tenants"]), (&json!(null), &json!("admin"), &json!(null)));
+    let job = site.job(Duration::from_secs(3600)).await;
+    let cancel = || request("POST", &format!("/v1/jobs/{job}/cancel"), None, None);
+    for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:7070", 200)] {
+        assert_eq!(site.answer(paged(cancel(), &[("origin", origin)])).await.status, status, "{origin}");
+    }
 }

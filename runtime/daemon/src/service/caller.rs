@@ -8,7 +8,8 @@ pub use sandhog_core::access::{Role, Scope};
 /// Caller of a use case. Each use case takes one, so none forgets to check it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    name: String,
+    /// Name of the token. `None` where no tokens are needed.
+    token: Option<String>,
     scope: Scope,
     role: Role,
 }
@@ -17,7 +18,13 @@ impl Caller {
     /// Creates a caller of this name and role, for what is in scope.
     #[must_use]
     pub fn new(name: impl Into<String>, scope: Scope, role: Role) -> Self {
-        Self { name: name.into(), scope, role }
+        Self { token: Some(name.into()), scope, role }
+    }
+
+    /// Creates the caller of an interface without tokens, who may do everything.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self { token: None, scope: Scope::All, role: Role::Admin }
     }
 
     /// Creates the caller for the operator of the machine, who may do everything.
@@ -29,7 +36,19 @@ impl Caller {
     /// Name of the caller, for people.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.token().unwrap_or("anonymous")
+    }
+
+    /// Name of the caller's token. `None` where no tokens are needed.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Tenants in scope.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Role of the caller.
