@@ -9,6 +9,7 @@
 //! | [`jobs`] | routes of jobs and flows |
 //! | [`rules`] | routes of holds, groups and schedules |
 //! | [`tenants`] | routes of tenants, usage and events |
+//! | [`daemons`] | the route of the fleet |
 //! | [`query`] | the parameters of a request |
 //! | [`guard`] | what a request has to pass first: host, token, rate; the audit log |
 //! | [`connection`] | one connection, within its bounds |
@@ -17,6 +18,7 @@
 //! | [`tls`] | its certificate |
 
 mod connection;
+mod daemons;
 mod guard;
 mod jobs;
 mod local;
