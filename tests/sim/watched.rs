@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Command, Enqueued, FleetLimit, FlowStored, JobAction, LeaseAsk, Leased, Look, Outcome, Query,
-    Renew, Renewal, Result, ScheduleWrite, ScheduleWritten, Seen, Settle, Sweep, Wakes, WallClock,
+    Broker, Command, DaemonReport, Enqueued, Fleet, FleetLimit, FlowStored, JobAction, LeaseAsk, Leased,
+    Look, Outcome, Query, Renew, Renewal, Result, ScheduleWrite, ScheduleWritten, Seen, Settle, Sweep, Wakes,
+    WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::flow::OnFailure;
 use sandhog_core::group::{GroupRule, QueueRule};
-use sandhog_core::id::{GroupKey, JobId, Kind, LeaseNo, QueueName, ScheduleName, TenantId};
+use sandhog_core::id::{DaemonId, GroupKey, JobId, Kind, LeaseNo, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, Lease, NewJob, State};
 use sandhog_core::quota::{OnEmpty, QueueBounds, minute_of};
 use sandhog_core::rate::RateOf;
@@ -587,6 +588,15 @@ impl Broker for Watched {
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.seen().asked += 1;
         self.inner.tenants().await
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.seen().asked += 1;
+        self.inner.report_daemon(id, report).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.inner.daemons().await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

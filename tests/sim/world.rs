@@ -12,8 +12,8 @@ use rand::{RngExt, SeedableRng};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
-    Broker, Command, Counts, Enqueued, FlowStored, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query,
-    Renew, Renewal, Result, Seen, Settle, Wakes, WallClock,
+    Broker, Command, Counts, DaemonReport, Enqueued, Fleet, FlowStored, Keep, KeepMax, LeaseAsk, Leased,
+    Look, Outcome, Query, Renew, Renewal, Result, Seen, Settle, Wakes, WallClock,
 };
 use sandhog_config as config;
 use sandhog_core::admit::Offer;
@@ -21,7 +21,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::id::{
-    FlowJobName, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId, UniqueKey,
+    DaemonId, FlowJobName, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::{JobOptions, JobRecord, NewJob, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
@@ -34,6 +34,7 @@ use sandhog_daemon::capacity::concurrency::ConcurrencyLimits;
 use sandhog_daemon::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::InUse;
+use sandhog_daemon::pulse::Pulse;
 use sandhog_daemon::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -571,6 +572,14 @@ impl Broker for Line {
         self.while_alive(self.broker.tenants()).await
     }
 
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.while_alive(self.broker.report_daemon(id, report)).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.while_alive(self.broker.daemons()).await
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.while_alive(self.broker.check()).await
     }
@@ -590,6 +599,10 @@ impl Routes for Roads {
 
     fn all(&self) -> Vec<Arc<dyn Broker>> {
         vec![Arc::clone(&self.common), Arc::clone(&self.slow.1)]
+    }
+
+    fn of_fleet(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.common)
     }
 }
 
@@ -758,6 +771,7 @@ impl World {
         let heard = Arc::new(Heard::default());
         self.heard.push(Arc::clone(&heard));
         let line = Line { broker: Arc::clone(&self.routed), life: life.clone(), heard: Arc::clone(&heard) };
+        let clock = Clock::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random()));
         let parts = Parts {
             broker: Arc::new(line),
             runner: Arc::new(Players {
@@ -769,7 +783,8 @@ impl World {
             }),
             catalog,
             archive: Arc::new(NothingKept),
-            clock: Clock::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
+            pulse: Pulse::new(format!("daemon {nth}"), clock.clone()),
+            clock,
             observer: heard,
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
             lease: config::Lease { expiries_max: self.plan.expiries_max, ..LEASE },

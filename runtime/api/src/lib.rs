@@ -7,6 +7,7 @@ mod act;
 mod asks;
 mod breakers;
 mod client;
+mod daemons;
 mod deploys;
 mod events;
 mod flows;
@@ -29,6 +30,7 @@ pub use asks::{
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
+pub use daemons::{DaemonDocument, DaemonsDocument, ServedQueueDocument};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,
     Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,

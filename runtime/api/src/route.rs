@@ -125,6 +125,8 @@ routes! {
     /// Puts an earlier revision into force again, as a [`RollBack`](crate::RollBack) says. Answers with the
     /// [`DeployEvent`](crate::DeployEvent).
     ROLLBACK = "POST" "/v1/rollback", Some(Role::Deploy);
+    /// Daemons that have told of themselves lately, as a [`DaemonsDocument`](crate::DaemonsDocument).
+    DAEMONS = "GET" "/v1/daemons", Some(Role::Observe);
     /// The status of all plugins, as [`PluginStatuses`](crate::PluginStatuses).
     PLUGINS = "GET" "/v1/plugins", Some(Role::Observe);
     /// The latest events of deploys, as [`DeployEvents`](crate::DeployEvents).

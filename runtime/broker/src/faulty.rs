@@ -16,15 +16,15 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
 use crate::wake::Waker;
 use crate::{
-    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle,
-    Wake, Wakes,
+    Broker, Command, DaemonReport, Enqueued, Error, Fleet, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
+    Result, Seen, Settle, Wake, Wakes,
 };
 
 /// The kinds of faults to inject, and their rates.
@@ -177,6 +177,14 @@ impl Broker for Faulty {
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.call("tenants", self.behind.tenants()).await
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.call("report of a daemon", self.behind.report_daemon(id, report)).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.call("daemons", self.behind.daemons()).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

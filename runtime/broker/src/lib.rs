@@ -22,6 +22,7 @@ mod breakers;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod control;
+mod daemons;
 pub mod embedded;
 pub mod faulty;
 mod look;
@@ -67,6 +68,10 @@ use sandhog_core::waits::WaitFacts;
 pub use breakers::{BreakerRecord, BreakerWrite, BreakerWritten, Breakers, StoredBreaker};
 pub use control::{
     Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Still, Sweep, Swept,
+};
+pub use daemons::{
+    DAEMON_KEPT, DAEMON_LAPSE, DAEMON_REPORT_EVERY, DAEMONS_MAX, DaemonReport, DaemonSeen, Fleet, SERVED_MAX,
+    Served,
 };
 pub use look::{
     Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, LastTimes, Look, Page, ParentView, Query, Seen,
@@ -117,6 +122,13 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Lists every tenant of which the store keeps anything, whether or not a daemon serves it, as far as the login may see.
     async fn tenants(&self) -> Result<Vec<TenantId>>;
+
+    /// Records what a daemon tells of itself, or with `None` that it is gone. Without a further report within [`DAEMON_LAPSE`] it
+    /// counts as gone. Works even if the store is full.
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()>;
+
+    /// Lists the daemons that have reported lately, whatever tenants they serve.
+    async fn daemons(&self) -> Result<Fleet>;
 
     /// Checks that the store can be reached, and is set up so that it can keep the guarantees at the head of this crate.
     /// Returns warnings for the operator; a problem that makes the store unfit is an error.

@@ -63,7 +63,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use redis::Value;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::id::{DaemonId, JobId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::trial::{TrialReport, TrialStatus};
@@ -77,8 +77,8 @@ use self::library::{Function, Scripts};
 use self::link::Call;
 use self::nodes::Nodes;
 use crate::{
-    Broker, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, SWEEP_MAX,
-    Seen, Settle, Still, Sweep, Swept, Wakes, WallClock,
+    Broker, Command, DaemonReport, Enqueued, Fleet, JobAction, LeaseAsk, Leased, Look, Outcome, Renew,
+    Renewal, Result, SWEEP_MAX, Seen, Settle, Still, Sweep, Swept, Wakes, WallClock,
 };
 
 /// Tenants that were registered on the server, each with the time of its registration.
@@ -157,8 +157,15 @@ impl Redis {
         request: Request,
     ) -> Result<Value> {
         let request = request.at(self.clock.as_ref().map(|clock| clock.now()));
-        let call = Call { scripts: &self.scripts, tenant, function, request: &request };
-        self.nodes.run(what, call).await
+        let call = Call { scripts: &self.scripts, function, request: &request };
+        self.nodes.run(what, tenant, call).await
+    }
+
+    /// Calls a function on the list of daemons.
+    async fn run_of_fleet(&self, what: &'static str, function: &Function, request: Request) -> Result<Value> {
+        let request = request.at(self.clock.as_ref().map(|clock| clock.now()));
+        let call = Call { scripts: &self.scripts, function, request: &request };
+        self.nodes.run_at_registry(what, call).await
     }
 
     /// Registers on the server, if this is the operator's user, that it keeps something of a tenant.
@@ -424,7 +431,32 @@ impl Broker for Redis {
         }
     }
 
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        const WHAT: &str = "report of a daemon";
+        if self.tenant.is_some() {
+            return Err(for_the_operator(WHAT));
+        }
+        self.run_of_fleet(WHAT, &self.scripts.daemon, batch::daemon(id, report)).await.map(drop)
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        const WHAT: &str = "look-up of the daemons";
+        if self.tenant.is_some() {
+            return Err(for_the_operator(WHAT));
+        }
+        reply::fleet(self.run_of_fleet(WHAT, &self.scripts.daemons, Request::of_fleet()).await?)
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         fitness::check(&self.nodes, &self.scripts, self.tenant.as_ref()).await
+    }
+}
+
+/// Error of a tenant's own user, who may not touch the list of daemons.
+fn for_the_operator(what: &str) -> crate::Error {
+    crate::Error::Unfit {
+        problem: format!(
+            "{what} failed: the list of daemons is no tenant's; it takes the user in `[broker]`"
+        ),
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 
 use crate::wake::Waker;
 use crate::{
-    Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
+    Broker, Command, DaemonReport, Enqueued, Fleet, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
+    Seen, Settle, Wakes,
 };
 
 /// The assignment of tenants to brokers.
@@ -28,6 +29,9 @@ pub trait Routes: Send + Sync + 'static {
 
     /// Returns every broker that serves a tenant, once each.
     fn all(&self) -> Vec<Arc<dyn Broker>>;
+
+    /// Returns the broker that has the list of daemons.
+    fn of_fleet(&self) -> Arc<dyn Broker>;
 }
 
 /// A broker, and the tenants that it serves.
@@ -161,6 +165,14 @@ impl<R: Routes> Broker for Routed<R> {
         }
     }
 
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.routes.of_fleet().report_daemon(id, report).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.routes.of_fleet().daemons().await
+    }
+
     /// Returns the warnings of all brokers, each once. Fails with the first broker that fails.
     async fn check(&self) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
@@ -198,6 +210,10 @@ mod tests {
 
         fn all(&self) -> Vec<Arc<dyn Broker>> {
             vec![Arc::clone(&self.silent), Arc::clone(&self.others)]
+        }
+
+        fn of_fleet(&self) -> Arc<dyn Broker> {
+            Arc::clone(&self.others)
         }
     }
 

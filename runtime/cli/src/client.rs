@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_api::Problem;
+use sandhog_api::{DaemonsDocument, Problem};
 use sandhog_broker::{
     Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
 };
@@ -23,6 +23,7 @@ use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::breakers;
 use sandhog_daemon::service::bulk::{Bulk, Step};
+use sandhog_daemon::service::daemons;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::events;
 use sandhog_daemon::service::flows::{self, Found};
@@ -94,6 +95,11 @@ impl Client {
     /// See [`enqueue::enqueue`].
     pub(crate) async fn enqueue(&self, route: &Route, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Problem> {
         enqueue::enqueue(&self.service, &self.caller, route, jobs).await
+    }
+
+    /// See [`daemons::list`].
+    pub(crate) async fn daemons(&self) -> Result<DaemonsDocument, Problem> {
+        daemons::list(&self.service, &self.caller).await
     }
 
     /// See [`breakers::list`].

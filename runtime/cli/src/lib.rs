@@ -23,7 +23,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload,
-    schedule, serve, tenant, token, usage,
+    schedule, serve, status, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -84,6 +84,7 @@ enum Command {
     Dev(dev::Dev),
     Check(check::Check),
     Reload(reload::Reload),
+    Status(status::Status),
     Enqueue(Box<enqueue::Enqueue>),
     #[command(subcommand)]
     Job(job::Job),
@@ -112,7 +113,7 @@ enum Command {
 
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Daemon", &["run", "serve", "dev", "check", "reload"]),
+    ("Daemon", &["run", "serve", "dev", "check", "reload", "status"]),
     (
         "Jobs",
         &[
@@ -195,6 +196,7 @@ impl Cli {
             Command::Dev(dev) => dev.execute(&console).await,
             Command::Check(check) => check.execute(config, &console).await,
             Command::Reload(reload) => reload.execute(config, &console).await,
+            Command::Status(status) => status.execute(config, &console).await,
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,

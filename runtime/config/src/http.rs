@@ -84,7 +84,20 @@ pub(super) fn http(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Http
         let problem = problem.help("add [http.tls] and [[http.tokens]], or listen on 127.0.0.1");
         file.note(problem.help("http.insecure = true, if something else keeps others away"));
     }
-    Some(Http { name, listen, insecure, hosts, base, threads, connections, body, rate, tls, tokens, tokens_file })
+    Some(Http {
+        name,
+        listen,
+        insecure,
+        hosts,
+        base,
+        threads,
+        connections,
+        body,
+        rate,
+        tls,
+        tokens,
+        tokens_file,
+    })
 }
 
 fn at_most<T: PartialOrd + std::fmt::Display>(fields: &Fields<'_>, key: &str, value: T, most: T) {

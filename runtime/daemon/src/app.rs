@@ -25,6 +25,7 @@ use crate::lease::janitor::{Janitor, RulesTold, Upkeep};
 use crate::lease::renewal::{LeaseTable, renew_leases};
 use crate::lease::suspects::Suspects;
 use crate::lease::wake::{WakeSenders, dispatch_wakes};
+use crate::pulse::{self, Pulse};
 use crate::run::breakers::Reports;
 use crate::run::runner::Runner;
 use crate::run::settler::Settler;
@@ -45,6 +46,8 @@ pub struct Parts<R: Runner> {
     pub archive: Arc<dyn Archive<R::Plugin>>,
     /// Source of time and chance.
     pub clock: Clock,
+    /// Signs of life that the loops give.
+    pub pulse: Arc<Pulse>,
     /// Observer of the daemon's events.
     pub observer: Arc<dyn Observer>,
     /// Maximum number of runs under way at once.
@@ -73,6 +76,7 @@ pub enum Error {
 /// One of its loops ended before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
+    let (broker, pulse) = (Arc::clone(&parts.broker), Arc::clone(&parts.pulse));
     let mut supervisor = Supervisor::new(parts, shutdown);
     let lease_table = Arc::clone(&supervisor.lease_table);
     let phase = shutdown.follow();
@@ -84,11 +88,15 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
             bug = supervisor.watch_over() => Err(bug),
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         ended = served => ended,
         () = shutdown.see_out(grace) => Ok(()),
-    }
+    };
+    // A report that comes after the farewell would be a ghost.
+    drop(supervisor);
+    pulse::leave(&*broker, &pulse).await;
+    ended
 }
 
 /// Supervisor of all loops.
@@ -140,7 +148,7 @@ impl<R: Runner> Supervisor<R> {
         let mut supervisor = Self {
             slots: FairSlots::new(parts.concurrency),
             suspects: Arc::default(),
-            daemon: parts.clock.daemon_id(),
+            daemon: parts.pulse.id(),
             health: Arc::new(BrokerHealth::new(Arc::clone(&parts.observer))),
             lease_table: Arc::new(LeaseTable::default()),
             phase: shutdown.follow(),
@@ -152,6 +160,7 @@ impl<R: Runner> Supervisor<R> {
             loops: JoinSet::new(),
             parts,
         };
+        supervisor.parts.pulse.serve(supervisor.parts.concurrency.get(), Arc::clone(&supervisor.slots));
         supervisor.follow_catalog();
         let janitor = Janitor {
             upkeep: Arc::clone(&supervisor.upkeep),
@@ -163,6 +172,7 @@ impl<R: Runner> Supervisor<R> {
             observer: Arc::clone(&supervisor.parts.observer),
             clock: supervisor.parts.clock.clone(),
             rules: RulesTold::default(),
+            pulse: Arc::clone(&supervisor.parts.pulse),
         };
         supervisor.loops.spawn(async move {
             janitor.run().await;
@@ -197,6 +207,14 @@ impl<R: Runner> Supervisor<R> {
         supervisor.loops.spawn(async move {
             renewing.await;
             Ended::Unending("the renewal loop".to_owned())
+        });
+        let Parts { broker, pulse, catalog, .. } = &supervisor.parts;
+        let (broker, pulse, catalog) = (Arc::clone(broker), Arc::clone(pulse), catalog.clone());
+        let phase = supervisor.phase.clone();
+        supervisor.loops.spawn(async move {
+            let about = move || catalog.borrow().about();
+            pulse::roll_call(&*broker, &pulse, &phase, about).await;
+            Ended::Unending("the roll call".to_owned())
         });
         supervisor
     }
@@ -310,6 +328,7 @@ impl<R: Runner> Supervisor<R> {
             lease: *lease,
             health: Arc::clone(health),
             upkeep: Arc::clone(&self.upkeep),
+            pulse: Arc::clone(&self.parts.pulse),
         };
         let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
         let served = Arc::downgrade(&context);

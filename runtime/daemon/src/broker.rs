@@ -162,4 +162,8 @@ impl Routes for ByTenant {
     fn all(&self) -> Vec<Arc<dyn Broker>> {
         self.all.clone()
     }
+
+    fn of_fleet(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.common)
+    }
 }

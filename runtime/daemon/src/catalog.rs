@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use sandhog_broker::{Keep, KeepMax};
+use sandhog_broker::{Keep, KeepMax, Served};
 use sandhog_core::admit::Offer;
 use sandhog_core::breaker::BreakerTerms;
 use sandhog_core::budget::Bytes;
@@ -241,6 +241,21 @@ impl<P> Catalog<P> {
     pub fn busy_tenants(&self) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
         let busy = self.tenants.iter().filter(|(_, tenant)| !tenant.kinds.is_empty());
         busy.map(|(id, tenant)| (id.clone(), tenant.concurrency))
+    }
+
+    /// Number of the plugins in force, and the queues that their jobs are leased from.
+    pub(crate) fn about(&self) -> (u32, Served) {
+        let plugins: usize = self
+            .tenants
+            .values()
+            .flat_map(|tenant| &tenant.queues)
+            .map(|queue| queue.concurrency_limits.len())
+            .sum();
+        let queues = self
+            .tenants
+            .iter()
+            .flat_map(|(id, tenant)| tenant.queues.iter().map(|queue| (id.clone(), queue.name.clone())));
+        (u32::try_from(plugins).unwrap_or(u32::MAX), Served::of(queues))
     }
 
     /// All tenants in force.

@@ -19,6 +19,7 @@ pub mod accounting;
 pub mod attempts;
 pub mod breakers;
 pub mod cancelling;
+pub mod daemons;
 pub mod editing;
 pub mod effects;
 pub mod enqueueing;
@@ -132,6 +133,12 @@ macro_rules! conformance_suite {
                 a_tenant_has_a_bounded_number_of_breakers,
                 a_purge_removes_breakers,
                 a_breaker_goes_all_its_way,
+            }
+            daemons {
+                a_daemon_is_listed_as_it_tells,
+                a_daemon_that_is_silent_lapses,
+                a_daemon_that_leaves_is_gone_at_once,
+                the_list_of_daemons_is_as_the_model_has_it,
             }
             holding {
                 what_a_hold_covers_is_not_leased_and_all_else_is,

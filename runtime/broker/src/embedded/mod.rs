@@ -8,7 +8,7 @@
 //! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  unique.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  edit.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries        flows.rs  jobs that wait for others
-//! schedules.rs  records of schedules    events.rs  events of jobs
+//! schedules.rs  records of schedules    events.rs  events of jobs    daemons.rs  what daemons tell of themselves
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
@@ -43,6 +43,7 @@ mod account;
 mod asked;
 mod breakers;
 mod control;
+mod daemons;
 mod edit;
 mod enqueue;
 mod events;
@@ -84,7 +85,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 
@@ -96,8 +97,8 @@ use self::step::Step;
 use self::threads::{Flush, Needs, Read, Space, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
-    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle,
-    USAGE_DAYS_KEPT, Wakes, WallClock,
+    Broker, Command, DaemonReport, Enqueued, Error, Fleet, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
+    Result, Seen, Settle, USAGE_DAYS_KEPT, Wakes, WallClock,
 };
 
 /// Broker on a SQLite file. Dropping it finishes all pending operations and closes the file, as [`Embedded::close`] does.
@@ -376,6 +377,23 @@ impl Broker for Embedded {
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.place.check()?;
         self.reader.read("look", queries::tenants).await
+    }
+
+    /// A report that a power cut undoes is followed by the next one.
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.place.check()?;
+        let (clock, report) = (Arc::clone(&self.clock), report.cloned());
+        let step = move |connection: &Connection| {
+            daemons::report(connection, id, report.as_ref(), clock.now())?;
+            Ok(((), Vec::new()))
+        };
+        self.writing()?.writer.write("report of a daemon", UNFLUSHED, step).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.place.check()?;
+        let now = self.clock.now();
+        self.reader.read("look-up of the daemons", move |connection| daemons::fleet(connection, now)).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::id::{DaemonId, JobId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
@@ -31,14 +31,16 @@ use sandhog_core::time::Timestamp;
 use self::tenant::Tenant;
 use crate::wake::Listeners;
 use crate::{
-    Broker, Changed, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
-    Seen, Settle, Still, Wake, Wakes, WallClock,
+    Broker, Changed, Command, DAEMON_KEPT, DAEMONS_MAX, DaemonReport, Enqueued, Fleet, JobAction, LeaseAsk,
+    Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Still, Wake, Wakes, WallClock,
 };
 
 /// Broker that keeps its jobs in memory for as long as it exists.
 pub struct Memory {
     clock: Arc<dyn WallClock>,
     tenants: Mutex<BTreeMap<TenantId, Tenant>>,
+    /// What daemons have told of themselves, and when.
+    daemons: Mutex<BTreeMap<DaemonId, (Timestamp, Vec<u8>)>>,
     listeners: Listeners,
 }
 
@@ -46,13 +48,13 @@ impl Memory {
     /// Creates an empty broker on this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
-        Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
+        Self { clock, tenants: Mutex::default(), daemons: Mutex::default(), listeners: Listeners::default() }
     }
 
     /// Creates an independent copy with the same jobs, on this clock, to explore what may happen next. It has no listeners.
     #[must_use]
     pub fn fork(&self, clock: Arc<dyn WallClock>) -> Self {
-        Self { clock, tenants: Mutex::new(self.lock().clone()), listeners: Listeners::default() }
+        Self { tenants: Mutex::new(self.lock().clone()), ..Self::new(clock) }
     }
 
     /// Reads a tenant.
@@ -185,6 +187,28 @@ impl Broker for Memory {
             .filter(|(_, tenant)| tenant.keeps_anything())
             .map(|(id, _)| id.clone())
             .collect())
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        let now = self.clock.now();
+        let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        daemons.retain(|_, (seen, _)| now.since(*seen) < DAEMON_KEPT);
+        match report {
+            None => drop(daemons.remove(&id)),
+            Some(report) => {
+                if !daemons.contains_key(&id) && daemons.len() >= DAEMONS_MAX {
+                    let silent = daemons.iter().min_by_key(|(_, (seen, _))| *seen).map(|(id, _)| *id);
+                    silent.and_then(|id| daemons.remove(&id));
+                }
+                daemons.insert(id, (now, report.to_bytes()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        let daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Fleet::of(self.clock.now(), daemons.iter().map(|(id, (seen, told))| (*id, *seen, &told[..]))))
     }
 
     async fn check(&self) -> Result<Vec<String>> {

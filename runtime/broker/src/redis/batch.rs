@@ -31,8 +31,8 @@ use super::layout::{self, Tail};
 use super::library::Function;
 use crate::pack::Packer;
 use crate::{
-    Asker, BreakerWrite, Cursor, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT, LaneAsk,
-    LastTimes, LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery,
+    Asker, BreakerWrite, Cursor, DaemonReport, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT,
+    LaneAsk, LastTimes, LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery,
     ScheduleWrite, Settle, Still, Sweep, USAGE_DAYS_KEPT,
 };
 
@@ -60,6 +60,11 @@ impl Request {
     /// Creates a request whose only key is the one that names the tenant, with no arguments yet.
     pub(super) fn of(tenant: &TenantId) -> Self {
         Self { keys: Keys::of(tenant), now: None, asked: Packer::default(), batch: Packer::default() }
+    }
+
+    /// Creates a request on the list of daemons, with no arguments yet.
+    pub(super) fn of_fleet() -> Self {
+        Self { keys: Keys::of_fleet(), now: None, asked: Packer::default(), batch: Packer::default() }
     }
 
     /// Sets the time of the call, or `None` for the server's time.
@@ -389,6 +394,13 @@ pub(super) fn release_group(tenant: &TenantId, queue: &QueueName, group: &GroupK
     let asked = &mut request.asked;
     asked.array(2).array(2).bytes(queue.as_str().as_bytes()).bytes(group.as_str().as_bytes());
     asked.flag(true);
+    request
+}
+
+pub(super) fn daemon(id: DaemonId, report: Option<&DaemonReport>) -> Request {
+    let mut request = Request::of_fleet();
+    let told = report.map(DaemonReport::to_bytes);
+    request.asked.array(2).bytes(id.to_string().as_bytes()).optional_bytes(told.as_deref());
     request
 }
 

@@ -22,7 +22,7 @@ use sandhog_core::waits;
 use super::layout::{self, Tail};
 use crate::{
     GROUPED_MAX, HELD_GROUPS_MAX, Keep, LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER,
-    SWEEP_MAX as SWEPT_MAX, UNREADABLE_COUNTED_MAX, options,
+    SWEEP_MAX as SWEPT_MAX, UNREADABLE_COUNTED_MAX, daemons, options,
 };
 
 macro_rules! numbers {
@@ -203,6 +203,12 @@ numbers! {
     GROUP_CONCURRENCY_MAX = group::GROUP_CONCURRENCY_MAX as u64;
     /// Maximum number of daemons whose counts a trial keeps.
     TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
+
+    // The list of daemons; times are in milliseconds.
+    DAEMON_LAPSE = daemons::DAEMON_LAPSE.as_millis() as u64;
+    DAEMON_KEPT = daemons::DAEMON_KEPT.as_millis() as u64;
+    DAEMONS_MAX = daemons::DAEMONS_MAX as u64;
+    DAEMONS_FORGOTTEN_MAX = daemons::FORGOTTEN_MAX as u64;
 }
 
 /// Field of a day's account of all plugins together: no plugin has such a name.

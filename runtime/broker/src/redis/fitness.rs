@@ -32,8 +32,8 @@ async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>)
     let is_anyone = tenant.is_none();
     let tenant = tenant.unwrap_or(&anyone);
     let request = Request::of(tenant);
-    let call = Call { scripts, tenant, function: &scripts.permissions, request: &request };
-    match nodes.make_sure_of_permissions("check", call).await {
+    let call = Call { scripts, function: &scripts.permissions, request: &request };
+    match nodes.make_sure_of_permissions("check", tenant, call).await {
         // The tenant is made up, so its slot may well have no node.
         Err(Error::Unavailable { cause, .. }) if is_anyone => {
             return Ok(Some(format!("what the user may do could not be checked: {cause}")));

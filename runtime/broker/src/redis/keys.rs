@@ -45,6 +45,9 @@
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
 //! | `wake` | channel | news: see below |
 //!
+//! Keys of no tenant are `sandhog:tenants`, the set of tenants; and after `sandhog:{sandhog:tenants}:` the ZSET `daemons` and the
+//! HASH `daemon_reports`, the list of daemons: see `lua/daemon.lua`.
+//!
 //! Messages on `wake`: an empty one when there is work where there was none; `ready <daemon>` when that daemon is to look
 //! for it; the id of a leased job when it is to be cancelled; `due` when a schedule is due earlier than any was;
 //! `events` when events were recorded.
@@ -76,6 +79,13 @@ impl Keys {
     /// no script is run while its tenant's slot is being migrated, and each is run as a whole.
     pub(super) fn of(tenant: &TenantId) -> Self {
         let mut keys = Self { prefix: prefix(tenant), text: String::new(), ends: Vec::new() };
+        keys.push("never", "");
+        keys
+    }
+
+    /// Creates the list for the functions on the list of daemons, which is no tenant's.
+    pub(super) fn of_fleet() -> Self {
+        let mut keys = Self { prefix: FLEET.to_owned(), text: String::new(), ends: Vec::new() };
         keys.push("never", "");
         keys
     }
@@ -137,6 +147,10 @@ pub(super) fn prefix(tenant: &TenantId) -> String {
 
 /// Key of the set of tenants of which the server keeps anything, as far as the operator's user has served them.
 pub(super) const TENANTS: &str = "sandhog:tenants";
+
+/// Prefix of the keys of the list of daemons. The braces put them into the slot of [`TENANTS`]; no tenant has this name, as
+/// names have no colons.
+const FLEET: &str = "sandhog:{sandhog:tenants}:";
 
 /// Returns the pattern of a tenant's keys whose names begin with `name`.
 pub(super) fn pattern(tenant: &TenantId, name: &str) -> String {

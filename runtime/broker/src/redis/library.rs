@@ -42,7 +42,7 @@ const MODULES: [Piece; 28] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 33] = {
     let [
         enqueue,
         lease,
@@ -75,10 +75,12 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         edit,
         breaker,
         breaker_list,
+        daemon,
+        daemon_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list" "edit" "breaker" "breaker_list"
+            "event_list" "edit" "breaker" "breaker_list" "daemon" "daemon_list"
     );
     [
         (
@@ -187,6 +189,8 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         (parents, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
         (record_events, "", &["tally", "events"]),
         (event_list, NO_WRITES, &["tally", "events"]),
+        (daemon, ALLOW_OOM, &[]),
+        (daemon_list, NO_WRITES, &[]),
     ]
 };
 
@@ -260,6 +264,8 @@ pub(super) struct Scripts {
     pub(super) parents: Function,
     pub(super) record_events: Function,
     pub(super) events: Function,
+    pub(super) daemon: Function,
+    pub(super) daemons: Function,
     /// The name of the library.
     pub(super) name: String,
     body: String,
@@ -316,6 +322,8 @@ impl Scripts {
             parents: function("parents"),
             record_events: function("record_events"),
             events: function("event_list"),
+            daemon: function("daemon"),
+            daemons: function("daemon_list"),
             body,
             name,
         }

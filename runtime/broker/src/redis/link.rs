@@ -23,11 +23,10 @@ use super::failure::{Fault, fault_of};
 use super::library::{Function, Scripts};
 use super::loading;
 
-/// One call of a function for a tenant.
+/// One call of a function.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) scripts: &'a Scripts,
-    pub(super) tenant: &'a TenantId,
     pub(super) function: &'a Function,
     pub(super) request: &'a Request,
 }

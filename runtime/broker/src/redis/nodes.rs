@@ -79,19 +79,23 @@ impl Nodes {
 
     /// Calls a function for a tenant on the node with its keys. Before the first function that takes jobs, it checks that the
     /// user may do what comes next for them.
-    pub(super) async fn run(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
-        if call.function.takes_work && !self.home_of(call.tenant).has_permitted(call.tenant) {
-            self.make_sure_of_permissions(what, call).await?;
+    pub(super) async fn run(&self, what: &'static str, tenant: &TenantId, call: Call<'_>) -> Result<Value> {
+        if call.function.takes_work && !self.home_of(tenant).has_permitted(tenant) {
+            self.make_sure_of_permissions(what, tenant, call).await?;
         }
-        self.follow(what, call).await
+        self.follow(what, tenant, call).await
     }
 
     /// Checks that the user may call every command that functions call for the tenant.
-    pub(super) async fn make_sure_of_permissions(&self, what: &'static str, call: Call<'_>) -> Result<()> {
-        let request = batch::permissions(call.tenant);
+    pub(super) async fn make_sure_of_permissions(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        call: Call<'_>,
+    ) -> Result<()> {
+        let request = batch::permissions(tenant);
         let asking = Call { function: &call.scripts.permissions, request: &request, ..call };
-        let refused = reply::refused(self.follow(what, asking).await?)?;
-        let tenant = call.tenant;
+        let refused = reply::refused(self.follow(what, tenant, asking).await?)?;
         let problem = match acl::allowed(&refused) {
             Allowed::All => {
                 self.home_of(tenant).permit(tenant);
@@ -111,8 +115,8 @@ impl Nodes {
     }
 
     /// Calls a function on the node with the tenant's keys, following redirects.
-    async fn follow(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
-        let mut node = self.home_of(call.tenant);
+    async fn follow(&self, what: &'static str, tenant: &TenantId, call: Call<'_>) -> Result<Value> {
+        let mut node = self.home_of(tenant);
         for _ in 0..=MOVES_MAX {
             let operator = self.operator_of(&node);
             let failure = match node.call(call, operator.as_deref()).await {
@@ -120,8 +124,8 @@ impl Nodes {
                 Err(failure) => failure,
             };
             match failure.moved_to(&node) {
-                Some(address) => node = self.moved(call.tenant, &address),
-                None => return Err(told_who_may(self.learn(&node, failure), call).of(what)),
+                Some(address) => node = self.moved(tenant, &address),
+                None => return Err(told_who_may(self.learn(&node, failure), tenant, call).of(what)),
             }
         }
         Err(sent_around().of(what))
@@ -133,6 +137,24 @@ impl Nodes {
         let mut node = known.unwrap_or_else(|| self.first());
         for _ in 0..=MOVES_MAX {
             let failure = match node.ask(command).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let Some(address) = failure.moved_to(&node) else {
+                return Err(self.learn(&node, failure).of(what));
+            };
+            node = self.at(&address);
+            self.known().registry = Some(Arc::clone(&node));
+        }
+        Err(sent_around().of(what))
+    }
+
+    /// Calls a function on the node that holds the list of tenants, and with it that of daemons.
+    pub(super) async fn run_at_registry(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
+        let known = self.known().registry.clone();
+        let mut node = known.unwrap_or_else(|| self.first());
+        for _ in 0..=MOVES_MAX {
+            let failure = match node.call(call, None).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -305,14 +327,11 @@ impl Nodes {
 }
 
 /// Adds to a refusal, if the call needs a worker's user, that it does.
-fn told_who_may(fault: Fault, call: Call<'_>) -> Fault {
+fn told_who_may(fault: Fault, tenant: &TenantId, call: Call<'_>) -> Fault {
     match fault {
-        Fault::Forbidden(problem) if !call.function.is_for_producers => {
-            let tenant = call.tenant;
-            Fault::Forbidden(format!(
-                "{problem}; it takes the worker's user of tenant {tenant}, which `sandhog tenant acl {tenant} --role worker` prints"
-            ))
-        }
+        Fault::Forbidden(problem) if !call.function.is_for_producers => Fault::Forbidden(format!(
+            "{problem}; it takes the worker's user of tenant {tenant}, which `sandhog tenant acl {tenant} --role worker` prints"
+        )),
         other => other,
     }
 }

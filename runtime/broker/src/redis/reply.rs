@@ -13,7 +13,7 @@ use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::group::{GroupTurns, TurnHolder};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
-    BreakerName, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
+    BreakerName, DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
     ScheduleName, StateKey, TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
@@ -30,9 +30,9 @@ use super::link::Answer;
 use crate::breakers::{Barriers, sort_holds};
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
-    BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup,
-    HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, Renewal, Result, ScheduleWritten, Schedules,
-    Settle, StoredBreaker, StoredSchedule, Swept, Unread,
+    BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, Fleet, FlowStored, FlowView,
+    HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, Renewal, Result, ScheduleWritten,
+    Schedules, Settle, StoredBreaker, StoredSchedule, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -485,6 +485,20 @@ pub(super) fn breakers(reply: Value) -> Result<Breakers> {
     let mut breakers = by_breaker(pairs)?.into_iter().map(one).collect::<Result<Vec<_>>>()?;
     breakers.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(Breakers { now: Timestamp::from_millis(count(&now)?), breakers })
+}
+
+/// Decodes the list of daemons.
+pub(super) fn fleet(reply: Value) -> Result<Fleet> {
+    let [now, listed] = fixed(reply)?;
+    let (mut listed, mut entries) = (array(listed)?.into_iter(), Vec::new());
+    while let (Some(id), Some(seen), Some(told)) = (listed.next(), listed.next(), listed.next()) {
+        let id = bytes(id)?;
+        let id = std::str::from_utf8(&id).ok().and_then(|id| DaemonId::parse(id).ok());
+        let id = id.ok_or_else(|| unexpected("the id of a daemon is none"))?;
+        entries.push((id, Timestamp::from_millis(count(&seen)?), bytes(told)?));
+    }
+    let now = Timestamp::from_millis(count(&now)?);
+    Ok(Fleet::of(now, entries.iter().map(|(id, seen, told)| (*id, *seen, &told[..]))))
 }
 
 /// Decodes names of breakers, each with the bytes behind it.

@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::edit::Edited;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::{Job, Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
 
@@ -37,8 +37,8 @@ pub use self::cipher::random_key;
 use self::envelope::Unopened;
 use self::sealer::Sealer;
 use crate::{
-    Broker, Command, Enqueued, Error, Filter, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal, Result,
-    Seen, Settle, Wakes,
+    Broker, Command, DaemonReport, Enqueued, Error, Filter, Fleet, LeaseAsk, Leased, Look, Outcome, Query,
+    Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 pub use sandhog_core::keyring::{Key, Keyring, NoKey, Plain};
 
@@ -204,6 +204,14 @@ impl<K: Keys> Broker for Sealed<K> {
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.behind.tenants().await
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.behind.report_daemon(id, report).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.behind.daemons().await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

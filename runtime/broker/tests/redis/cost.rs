@@ -7,16 +7,20 @@ use std::time::Duration;
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Counts, Ran, SWEEP_MAX, Settle, Sweep, Swept};
+use sandhog_broker::{
+    Broker, Counts, DAEMON_KEPT, DAEMONS_MAX, DaemonReport, Ran, SWEEP_MAX, Served, Settle, Sweep, Swept,
+    WallClock,
+};
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
 
 use crate::work::{Work, broker, connection, job, jobs, queue, succeed, tenant};
 
@@ -257,4 +261,52 @@ async fn whoever_finds_nothing_asks_little() {
     println!("{spent} commands for a look that finds nothing, with those that count them");
     assert!(spent <= 15.0);
     assert_eq!(broker.counts(&tenant).await.expect("it is there"), Counts::default());
+}
+
+#[tokio::test]
+async fn what_a_daemon_tells_of_itself_is_few_commands_and_is_kept_for_a_while_only() {
+    let clock = Arc::new(ManualClock::default());
+    let server = Server::start(Durability::None, &[]);
+    let broker = Redis::with_clock(&Config::new(server.url()), Arc::clone(&clock) as Arc<dyn WallClock>);
+    let broker = broker.expect("the url is right");
+    let served = (0..40).map(|nth| (tenant(), format!("q{nth}").parse().expect("a valid name")));
+    let report = DaemonReport {
+        name: "one".to_owned(),
+        version: "1.2.3".to_owned(),
+        age: Duration::from_secs(1),
+        fetched: None,
+        slots: 8,
+        slots_used: 0,
+        is_draining: false,
+        plugins: 1,
+        served: Served::of(served),
+    };
+    let daemon = |nth: u128| DaemonId::from_parts(Timestamp::from_millis(1), nth);
+    // The functions are loaded, and the connection is made.
+    broker.report_daemon(daemon(0), Some(&report)).await.expect("it may");
+    let before = commands(&server).await;
+    for _ in 0..100 {
+        broker.report_daemon(daemon(0), Some(&report)).await.expect("it may");
+    }
+    let each = (commands(&server).await - before) / 100.0;
+    assert!(each <= 9.0, "{each} commands for a report");
+    let entries = async || -> (usize, usize) {
+        let fleet = "sandhog:{sandhog:tenants}:";
+        let mut pipe = redis::pipe();
+        pipe.zcard(format!("{fleet}daemons")).hlen(format!("{fleet}daemon_reports"));
+        pipe.query_async(&mut connection(&server).await).await.expect("it is there")
+    };
+    for nth in 1..DAEMONS_MAX as u128 + 10 {
+        clock.advance(Duration::from_millis(1));
+        broker.report_daemon(daemon(nth), Some(&report)).await.expect("it may");
+    }
+    assert_eq!(entries().await, (DAEMONS_MAX, DAEMONS_MAX));
+    let listed = broker.daemons().await.expect("it may").daemons;
+    assert_eq!(listed.len(), DAEMONS_MAX);
+    assert_eq!(listed[0].id, daemon(10), "those that were silent for longest are gone");
+    clock.advance(DAEMON_KEPT);
+    for _ in 0..DAEMONS_MAX / 100 {
+        broker.report_daemon(daemon(DAEMONS_MAX as u128 + 9), Some(&report)).await.expect("it may");
+    }
+    assert_eq!(entries().await, (1, 1));
 }

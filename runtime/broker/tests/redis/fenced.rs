@@ -11,7 +11,7 @@ use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::{Routed, Routes};
-use sandhog_broker::{Broker, Error, Result, Wake};
+use sandhog_broker::{Broker, Error, Result, Wake, WallClock};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{StateKey, TenantId};
 use sandhog_core::job::NewJob;
@@ -67,6 +67,10 @@ impl Routes for OwnUsers {
 
     fn all(&self) -> Vec<Arc<dyn Broker>> {
         self.brokers.lock().expect("no test fails with it").values().cloned().collect()
+    }
+
+    fn of_fleet(&self) -> Arc<dyn Broker> {
+        Arc::new(broker(&self.server).at(Arc::clone(&self.clock) as Arc<dyn WallClock>))
     }
 }
 

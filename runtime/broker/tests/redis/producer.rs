@@ -13,9 +13,9 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::Routed;
 use sandhog_broker::{
-    Asker, Broker, Command, Enqueued, Error, Filter, FlowStored, LaneAsk, LeaseAsk, Leased, Look, Outcome,
-    Query, Renew, Renewal, Result, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Seen,
-    Settle, Wakes,
+    Asker, Broker, Command, DaemonReport, Enqueued, Error, Filter, Fleet, FlowStored, LaneAsk, LeaseAsk,
+    Leased, Look, Outcome, Query, Renew, Renewal, Result, ScheduleQuery, ScheduleRecord, ScheduleWrite,
+    ScheduleWritten, Seen, Settle, Wakes,
 };
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
@@ -88,6 +88,14 @@ impl Broker for ByRole {
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.producer.tenants().await
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.worker.report_daemon(id, report).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.worker.daemons().await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

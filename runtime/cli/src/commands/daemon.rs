@@ -17,6 +17,7 @@ use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::{self, Failing, Handle, StartError, Started};
 use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
+use sandhog_daemon::pulse::Pulse;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
 use sandhog_daemon::telemetry;
@@ -104,13 +105,13 @@ async fn serve_on(
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // The deploy tasks end when this is dropped.
-    let handle = started.handle.clone();
-    let _deploys = deploys(broker, started, hangups)?;
+    let (handle, pulse) = (started.handle.clone(), Arc::clone(&parts.pulse));
+    let _deploys = deploys(broker, started, hangups, &pulse)?;
     let server = match &config.http {
         None => None,
         Some(http) => {
             let started =
-                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker)).await;
+                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker, pulse)).await;
             Some(started.map_err(|error| Failure::new(error.to_string()))?)
         }
     };
@@ -178,6 +179,7 @@ async fn prepare(
         runner: Arc::new(engine),
         catalog: started.catalog.clone(),
         archive: Arc::new(started.handle.clone()),
+        pulse: Pulse::of_this_machine(clock.clone()),
         clock,
         observer,
         concurrency: config.engine.concurrency,
@@ -188,11 +190,16 @@ async fn prepare(
 }
 
 /// Starts the tasks that change the plugins in force while the daemon runs.
-fn deploys(broker: &Arc<dyn Broker>, started: Started, hangups: Signal) -> Result<JoinSet<()>, Failure> {
+fn deploys(
+    broker: &Arc<dyn Broker>,
+    started: Started,
+    hangups: Signal,
+    pulse: &Arc<Pulse>,
+) -> Result<JoinSet<()>, Failure> {
     let Started { deployer, handle, watched, folder, .. } = started;
     let listener = http::Listener::bind(&folder);
     let listener = listener.map_err(|error| Failure::new(error.to_string()))?;
-    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker)));
+    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker), Arc::clone(pulse)));
     let mut tasks = JoinSet::new();
     tasks.spawn(deployer.run());
     tasks.spawn(deploy::watch_files(watched, handle.clone()));

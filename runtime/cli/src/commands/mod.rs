@@ -25,6 +25,7 @@ pub(crate) mod reload;
 pub(crate) mod schedule;
 mod selection;
 pub(crate) mod serve;
+pub(crate) mod status;
 pub(crate) mod tenant;
 mod times;
 pub(crate) mod token;

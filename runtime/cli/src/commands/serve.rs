@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use sandhog_broker::Served;
 use sandhog_config::{Config, load_to_serve};
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::http::Server;
+use sandhog_daemon::pulse::{self, Pulse};
 use sandhog_daemon::service::Service;
+use sandhog_daemon::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::commands::daemon::{Log, Signals};
@@ -49,8 +53,19 @@ impl Serve {
         let mut signals = Signals::new().map_err(unheard)?;
         let mut hangups = signal(SignalKind::hangup()).map_err(unheard)?;
         let (in_force, followed) = watch::channel(Arc::new(config.clone()));
-        let server = Server::start(&config, &http, |broker| Service::following(followed, broker)).await;
-        let server = server.map_err(|error| Failure::new(error.to_string()))?;
+        let (mut told, shutdown) = (None, Shutdown::default());
+        let server = Server::start(&config, &http, |broker| {
+            told = Some(Arc::clone(&broker));
+            Service::following(followed, broker)
+        });
+        let server = server.await.map_err(|error| Failure::new(error.to_string()))?;
+        let pulse = Pulse::of_this_machine(Clock::system());
+        let mut roll_call = JoinSet::new();
+        if let Some(broker) = told.clone() {
+            let (pulse, phase) = (Arc::clone(&pulse), shutdown.follow());
+            let about = || (0, Served::default());
+            roll_call.spawn(async move { pulse::roll_call(&*broker, &pulse, &phase, about).await });
+        }
         tracing::info!("ready");
         loop {
             let every = in_force.borrow().deploy.look_every;
@@ -65,6 +80,10 @@ impl Serve {
             reload(path.to_owned(), &in_force).await;
         }
         server.drain();
+        drop(roll_call);
+        if let Some(broker) = &told {
+            pulse::leave(&**broker, &pulse).await;
+        }
         server.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Ok)

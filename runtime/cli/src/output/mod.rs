@@ -15,6 +15,7 @@ pub mod inspection;
 pub mod job;
 pub mod run;
 pub(crate) mod schedule;
+pub mod status;
 pub mod tenant;
 mod units;
 pub mod usage;

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use sandhog_guests::{ECHO, TRAP};
+use serde_json::{Value, json};
 
 use crate::site::{Site, component};
 
@@ -233,4 +234,31 @@ fn dev_leaves_a_redis_configuration_to_run() {
     let site = Site::new();
     site.write("sandhog.toml", "[broker]\ntype = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n");
     site.run(&["dev"]).fails(1, &["names a Redis broker", "sandhog run"]);
+}
+
+#[test]
+fn the_fleet_is_shown_and_the_exit_code_says_whether_anybody_serves() {
+    let site = Site::new();
+    site.enqueue(&[]);
+    let nobody = site.run(&["status"]);
+    assert_eq!(nobody.code, 1, "{nobody:?}");
+    assert!(nobody.out.contains("nobody serves"), "{nobody:?}");
+    let mut daemon = Daemon::start(&site, &["run"]);
+    daemon.wait_for("ready");
+    // Its first word to the broker is on its way.
+    let shown = (0..100).map(|_| site.run(&["--json", "status"])).find(|said| said.code == 0);
+    let shown: Value = serde_json::from_str(&shown.expect("it serves").out).expect("one JSON document");
+    let of_daemon = &shown["daemons"][0];
+    assert_eq!((&shown["serves"], &of_daemon["tenants"]), (&json!(true), &json!(["acme"])));
+    assert_eq!(
+        (&of_daemon["version"], &of_daemon["plugins"]),
+        (&json!(env!("CARGO_PKG_VERSION")), &json!(1))
+    );
+    assert!(of_daemon["slots"].as_u64() > Some(0) && of_daemon["name"].is_string(), "{shown}");
+    let table = site.run(&["status"]);
+    assert!(table.out.contains("serving") && table.out.contains("acme"), "{table:?}");
+    daemon.terminate();
+    daemon.wait_for("stopped");
+    daemon.child.wait().expect("it was started");
+    assert_eq!(site.run(&["status"]).code, 1, "one that ends says so, and is gone at once");
 }

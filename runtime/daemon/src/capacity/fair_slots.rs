@@ -65,6 +65,11 @@ impl FairSlots {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
+    /// Number of slots that are taken.
+    pub(crate) fn used(&self) -> u32 {
+        self.lock().allocator.used
+    }
+
     /// Sets slots aside for these tenants, each given with the maximum number of its runs under way.
     pub(crate) fn set_aside(self: &Arc<Self>, tenants: impl IntoIterator<Item = (TenantId, NonZeroU32)>) {
         let mut state = self.lock();

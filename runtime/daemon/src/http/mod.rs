@@ -9,6 +9,7 @@
 //! | [`jobs`] | routes of jobs and flows |
 //! | [`rules`] | routes of holds, groups and schedules |
 //! | [`tenants`] | routes of tenants, usage and events |
+//! | [`daemons`] | the route of the fleet |
 //! | [`query`] | the parameters of a request |
 //! | [`session`] | sessions of browsers, and who asks |
 //! | [`guard`] | what a request has to pass first: host, token, rate; the audit log |
@@ -19,6 +20,7 @@
 //! | [`tls`] | its certificate |
 
 mod connection;
+mod daemons;
 mod dashboard;
 mod guard;
 mod jobs;

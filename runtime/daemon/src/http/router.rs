@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::guard::{Audited, Limiter, recorded, refused_for};
 use super::server::Phase;
-use super::{jobs, rules, session, tenants};
+use super::{daemons, jobs, rules, session, tenants};
 use crate::clock::Clock;
 use crate::service::{Caller, Service, health, plugins};
 
@@ -141,6 +141,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::EVENTS, get(tenants::events_of))
         .at(route::TENANTS, get(tenants::list))
         .at(route::USAGE, get(tenants::usage))
+        .at(route::DAEMONS, get(daemons::list))
         .at(route::RELOAD, post(reload))
         .at(route::ROLLBACK, post(roll_back))
         .at(route::PLUGINS, get(plugin_statuses))
@@ -234,6 +235,7 @@ async fn ready(Extracted(state): Shared) -> Response {
     if *state.phase.borrow() >= Phase::Draining {
         problems.push("the daemon is about to end".to_owned());
     }
+    problems.extend(health::problems(&state.service));
     match timeout(READY_TIME, health::broker(&state.service)).await {
         Ok(Ok(())) => {}
         // Who asks may be anybody, so no more is said.

@@ -13,7 +13,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use sandhog_api::route::{self, Route};
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{Broker, LeaseAsk, Settle, SystemClock};
+use sandhog_broker::{Broker, DaemonReport, LeaseAsk, Served, Settle, SystemClock};
 use sandhog_core::access::Role;
 use sandhog_core::flow::{Flow, FlowJob};
 use sandhog_core::id::{FlowJobName, JobId, Kind, QueueName, ScheduleName, TenantId};
@@ -335,6 +335,7 @@ async fn cases(site: &Site) -> Vec<Case> {
         },
     ];
     // No daemon runs in this process, so these say so; what they do is seen in whole daemons.
+    all.push(case(route::DAEMONS, at(route::DAEMONS, ""), at(route::DAEMONS, "?x=1")));
     all.extend([route::RELOAD, route::PLUGINS, route::DEPLOY_EVENTS].map(|route| fixed(route, 503)));
     all.push(Case {
         status: 503,
@@ -379,7 +380,9 @@ async fn every_route_is_open_to_those_who_may_and_to_no_others() {
                 assert_eq!(theirs.status, 503, "{name}")
             }
             route::ME => assert_eq!(theirs.status, 400, "{name}: it says nothing of others"),
-            route::TENANTS => assert!(!theirs.text.contains("acme"), "{name}: {}", theirs.text),
+            route::TENANTS | route::DAEMONS => {
+                assert!(!theirs.text.contains("acme"), "{name}: {}", theirs.text)
+            }
             _ => {
                 assert_eq!(theirs.status, 404, "{name}: {}", theirs.text);
                 assert!(!theirs.text.contains("hog.run"), "{name}: {}", theirs.text);
@@ -403,6 +406,36 @@ async fn every_route_is_open_to_those_who_may_and_to_no_others() {
         assert!(answer.headers.contains_key("x-request-id") && answer.headers["cache-control"] == "no-store");
         answer.json();
     }
+}
+
+#[tokio::test]
+async fn daemons_are_listed_by_what_they_serve_and_named_to_those_who_see_all() {
+    let site = site("");
+    let report = DaemonReport {
+        name: "rack-7".to_owned(),
+        version: "1.2.3".to_owned(),
+        age: Duration::from_secs(60),
+        fetched: Some(Duration::from_secs(2)),
+        slots: 8,
+        slots_used: 3,
+        is_draining: false,
+        plugins: 1,
+        served: Served::of([(acme(), queue())]),
+    };
+    site.broker.report_daemon(site.clock.daemon_id(), Some(&report)).await.expect("the model answers");
+    let all = site.ask("GET", "/v1/daemons", "root", None).await.json();
+    let daemon = &all["daemons"][0];
+    assert_eq!((&daemon["name"], &daemon["version"]), (&json!("rack-7"), &json!("1.2.3")));
+    assert_eq!(
+        (&daemon["slots"], &daemon["slots_used"], &daemon["plugins"]),
+        (&json!(8), &json!(3), &json!(1))
+    );
+    assert_eq!((&daemon["tenants"], &daemon["draining"]), (&json!(["acme"]), &json!(false)));
+    assert_eq!(daemon["queues"][0]["tenant"], "acme");
+    let own = site.ask("GET", "/v1/daemons", "acme-observe", None).await.json();
+    assert_eq!((&own["daemons"][0]["id"], &own["daemons"][0]["name"]), (&daemon["id"], &json!(null)));
+    let other = site.ask("GET", "/v1/daemons", "globex-admin", None).await.json();
+    assert_eq!(other["daemons"], json!([]));
 }
 
 #[tokio::test]

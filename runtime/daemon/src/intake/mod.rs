@@ -30,6 +30,7 @@ use crate::intake::prefetch::PrefetchedJobs;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::lease::janitor::Upkeep;
 use crate::lease::suspects::Suspects;
+use crate::pulse::Pulse;
 use crate::run::runner::Runner;
 use crate::run::turn::{self, NO_ROOM_REST, Turn};
 use crate::run::worker::{LeasedJob, TenantContext};
@@ -60,6 +61,7 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) lease: config::Lease,
     pub(crate) health: Arc<BrokerHealth>,
     pub(crate) upkeep: Arc<Upkeep>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// Knowledge of the tenant's queues that the loop keeps from call to call.
@@ -181,9 +183,11 @@ impl<R: Runner> Intake<R> {
             let Err(error) = self.lease(&mut view, &mut prefetched, request).await else {
                 tries.succeeded();
                 view.failed = false;
+                self.pulse.fetched();
                 continue;
             };
             view.failed = true;
+            self.pulse.answered();
             self.health.note(Caller::Tenant(&self.context.tenant), &error);
             if matches!(error, sandhog_broker::Error::Full { .. }) {
                 // Jobs that are past their time make room when they are removed.
@@ -226,6 +230,7 @@ impl<R: Runner> Intake<R> {
                 continue;
             }
             if prefetched.is_empty() && !view.is_hungry(&terms) {
+                self.pulse.fetched();
                 self.changed(view).await;
                 continue;
             }
@@ -271,6 +276,10 @@ impl<R: Runner> Intake<R> {
             }
             if !has_slots {
                 continue;
+            }
+            if !view.failed {
+                // Its own limits leave the tenant no room.
+                self.pulse.fetched();
             }
             tokio::select! {
                 biased;

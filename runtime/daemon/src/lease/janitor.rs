@@ -25,6 +25,7 @@ use crate::catalog::Current;
 use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller};
 use crate::lease::wake::{WakeSenders, notify};
+use crate::pulse::Pulse;
 use crate::schedule::fire::fire_due;
 use crate::telemetry::{Event, Observer};
 
@@ -180,6 +181,7 @@ pub(crate) struct Janitor<P> {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Clock,
     pub(crate) rules: RulesTold,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// Rules for groups of jobs, by queue.
@@ -314,6 +316,10 @@ impl<P> Janitor<P> {
                 for job in &swept.buried {
                     self.observer.on(&Event::Expired { tenant: &tenant, job: *job });
                 }
+                match swept.has_ready {
+                    true => self.pulse.answered(),
+                    false => self.pulse.fetched(),
+                }
                 if swept.has_ready {
                     self.wake_senders.borrow().get(&tenant).into_iter().for_each(notify);
                 }
@@ -325,6 +331,7 @@ impl<P> Janitor<P> {
                 scheduled.chain(removal).chain(of_ready).fold(turn, Duration::min)
             }
             Err(error) => {
+                self.pulse.answered();
                 self.health.note(Caller::Tenant(&tenant), &error);
                 BACKOFF.wait(failures, self.clock.chance()).max(Duration::from_millis(50))
             }

@@ -424,6 +424,10 @@ mod tests {
         fn all(&self) -> Vec<Arc<dyn Broker>> {
             vec![Arc::clone(&self.silent), Arc::clone(&self.others)]
         }
+
+        fn of_fleet(&self) -> Arc<dyn Broker> {
+            Arc::clone(&self.others)
+        }
     }
 
     fn tenant(name: &str) -> TenantId {

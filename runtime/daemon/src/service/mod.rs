@@ -17,12 +17,14 @@
 //! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
+//! | [`daemons`] | the fleet |
 //! | [`health`] | whether the process can do its work |
 
 pub mod asks;
 pub mod breakers;
 pub mod bulk;
 mod caller;
+pub mod daemons;
 pub mod enqueue;
 pub mod events;
 pub mod flows;
@@ -47,6 +49,7 @@ use sandhog_core::labels::Labels;
 use tokio::sync::watch;
 
 use crate::deploy::Handle;
+use crate::pulse::Pulse;
 
 pub use caller::{Caller, Role, Scope};
 
@@ -55,6 +58,8 @@ pub use caller::{Caller, Role, Scope};
 pub struct Service {
     broker: Arc<dyn Broker>,
     settings: Settings,
+    /// Signs of life of the daemon in this process, if one runs here.
+    pulse: Option<Arc<Pulse>>,
 }
 
 /// Leaves out all that it has.
@@ -79,19 +84,19 @@ impl Service {
     /// Creates the service for use cases that go without a daemon: those on jobs and usage.
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Read(config) }
+        Self { broker, settings: Settings::Read(config), pulse: None }
     }
 
     /// Creates the service for use cases that go without a daemon, by the configuration that was sent last.
     #[must_use]
     pub fn following(config: watch::Receiver<Arc<Config>>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Followed(config) }
+        Self { broker, settings: Settings::Followed(config), pulse: None }
     }
 
-    /// Creates the service for all use cases, in the daemon that has this deployer.
+    /// Creates the service for all use cases, in the daemon that has this deployer and gives these signs of life.
     #[must_use]
-    pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::InForce(deployer) }
+    pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>, pulse: Arc<Pulse>) -> Self {
+        Self { broker, settings: Settings::InForce(deployer), pulse: Some(pulse) }
     }
 
     /// Configuration that counts now.
