@@ -14,6 +14,7 @@ mod groups;
 mod holds;
 mod jobs;
 mod problem;
+mod queues;
 pub mod route;
 mod schedules;
 mod socket;
@@ -44,6 +45,7 @@ pub use jobs::{
     ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
 };
 pub use problem::{PROBLEM_JSON, Problem, Slug};
+pub use queues::{QueueDocument, QueueJobsDocument, QueuesDocument};
 pub use schedules::{
     NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,
     SchedulesDocument, TimeDocument, UnreadScheduleDocument,

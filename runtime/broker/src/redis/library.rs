@@ -42,7 +42,7 @@ const MODULES: [Piece; 28] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 32] = {
     let [
         enqueue,
         lease,
@@ -75,10 +75,11 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         edit,
         breaker,
         breaker_list,
+        queue_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list" "edit" "breaker" "breaker_list"
+            "event_list" "edit" "breaker" "breaker_list" "queue_list"
     );
     [
         (
@@ -180,11 +181,12 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
         (parents, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
         (record_events, "", &["tally", "events"]),
         (event_list, NO_WRITES, &["tally", "events"]),
+        (queue_list, NO_WRITES, &["layout"]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 18] = [
+const FOR_PRODUCERS: [&str; 19] = [
     "enqueue",
     "flow",
     "job",
@@ -203,6 +205,7 @@ const FOR_PRODUCERS: [&str; 18] = [
     "permissions",
     "record_events",
     "event_list",
+    "queue_list",
 ];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
@@ -253,6 +256,7 @@ pub(super) struct Scripts {
     pub(super) parents: Function,
     pub(super) record_events: Function,
     pub(super) events: Function,
+    pub(super) queues: Function,
     /// The name of the library.
     pub(super) name: String,
     body: String,
@@ -309,6 +313,7 @@ impl Scripts {
             parents: function("parents"),
             record_events: function("record_events"),
             events: function("event_list"),
+            queues: function("queue_list"),
             body,
             name,
         }
