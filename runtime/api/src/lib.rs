@@ -16,6 +16,7 @@ mod holds;
 mod jobs;
 mod me;
 mod problem;
+mod queues;
 pub mod route;
 mod schedules;
 mod socket;
@@ -48,6 +49,7 @@ pub use jobs::{
 };
 pub use me::{MeDocument, ServerDocument, SessionAsk};
 pub use problem::{PROBLEM_JSON, Problem, Slug};
+pub use queues::{QueueDocument, QueueJobsDocument, QueuesDocument};
 pub use schedules::{
     NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,
     SchedulesDocument, TimeDocument, UnreadScheduleDocument,

@@ -74,8 +74,8 @@ pub use daemons::{
     Served,
 };
 pub use look::{
-    Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, LastTimes, Look, Page, ParentView, Query, Seen,
-    Unread,
+    Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, LastTimes, Look, Page, ParentView, Query,
+    QueueCensus, QueuePage, Seen, Unread,
 };
 pub use schedules::{
     SCHEDULES_PAGE, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Schedules, StoredSchedule,
@@ -270,6 +270,12 @@ pub trait Broker: Send + Sync + 'static {
     /// Counts the jobs of each state.
     async fn counts(&self, tenant: &TenantId) -> Result<Counts> {
         self.look(tenant, Look::Counts).await?.counts()
+    }
+
+    /// Looks up how many jobs of each state there are in at most `max` of the queues behind one, in the order of their names; see
+    /// [`Look::Queues`].
+    async fn queues(&self, tenant: &TenantId, after: Option<QueueName>, max: usize) -> Result<QueuePage> {
+        self.look(tenant, Look::Queues { after, max }).await?.queues()
     }
 
     /// Looks up a stored value of a plugin's state, or `None` if the key has none.
@@ -671,6 +677,16 @@ impl Settle {
 
 /// Maximum number of held groups that a look-up returns.
 pub const HELD_GROUPS_MAX: usize = 1000;
+
+/// Maximum number of queues on one page of the census.
+pub const QUEUES_PAGE_MAX: usize = 1000;
+
+/// Number of a tenant's scheduled jobs up to which the census tells in which queues they are, whatever the store.
+pub const SCHEDULED_COUNTED_MAX: u64 = 10_000;
+
+/// Number of a tenant's leased jobs, and of its blocked ones, up to which the census tells in which queues they are, whatever the
+/// store.
+pub const LOOKED_UP_MAX: u64 = 2000;
 
 /// Maximum number of leased and of ready jobs of a queue that are held to a rule for groups when it gets one.
 pub const GROUPED_MAX: usize = 10_000;

@@ -60,6 +60,13 @@ pub enum Look {
     },
     /// Schedules of the tenant. Answered by [`Seen::Schedules`].
     Schedules(ScheduleQuery),
+    /// A page of the census of queues, in the order of their names. Answered by [`Seen::Queues`].
+    Queues {
+        /// The queue behind which the page starts; `None` for the first page.
+        after: Option<QueueName>,
+        /// Maximum number of queues; 1 to [`QUEUES_PAGE_MAX`](crate::QUEUES_PAGE_MAX).
+        max: usize,
+    },
     /// A page of the events that are recorded. Answered by [`Seen::Events`].
     Events {
         /// The place behind which the page starts.
@@ -102,6 +109,8 @@ pub enum Seen {
     Schedules(Schedules),
     /// The page of events.
     Events(EventPage),
+    /// The page of queues.
+    Queues(QueuePage),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -134,6 +143,49 @@ answers! {
     parents: Parents(parents) -> Vec<ParentView> = parents,
     schedules: Schedules(schedules) -> Schedules = schedules,
     events: Events(page) -> EventPage = page,
+    queues: Queues(page) -> QueuePage = page,
+}
+
+/// A page of the census of a tenant's queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueuePage {
+    /// The queues that have a job which is not final, in the order of their names.
+    pub queues: Vec<QueueCensus>,
+    /// The queue behind which the next page starts, or `None` if this is the last page.
+    pub next: Option<QueueName>,
+    /// Time of the look, by the broker's clock.
+    pub now: Timestamp,
+}
+
+/// The numbers of jobs of a queue that are not final, by state.
+///
+/// A store needn't keep count of all of them. It tells those of a state if the whole tenant has no more of them than
+/// [`SCHEDULED_COUNTED_MAX`](crate::SCHEDULED_COUNTED_MAX) or [`LOOKED_UP_MAX`](crate::LOOKED_UP_MAX), and otherwise may leave them
+/// open; the ready ones it always tells. What the tenant has of each state is exact in any case: see [`Counts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueCensus {
+    /// Name of the queue.
+    pub queue: QueueName,
+    /// Number of jobs that can be leased, or could if nothing held them back.
+    pub ready: u64,
+    /// Number of jobs that wait for their time; `None` if they were too many to count.
+    pub scheduled: Option<u64>,
+    /// Number of jobs that wait for others; `None` if they were too many to count.
+    pub blocked: Option<u64>,
+    /// Number of jobs that daemons hold; `None` if they were too many to count.
+    pub leased: Option<u64>,
+    /// Earliest time since which a ready job has waited, among the first ones of each priority: it was enqueued then, or last
+    /// leased. For a job that had to wait for a time of its own, that time counts as well. `None` if none is ready.
+    pub oldest_ready: Option<Timestamp>,
+}
+
+impl QueueCensus {
+    /// Creates the census of a queue that has no jobs.
+    #[must_use]
+    pub fn empty(queue: QueueName) -> Self {
+        let none = Some(0);
+        Self { queue, ready: 0, scheduled: none, blocked: none, leased: none, oldest_ready: None }
+    }
 }
 
 /// A group that is held by a dead job: its other jobs wait.

@@ -393,6 +393,9 @@ impl Broker for Redis {
             Look::Events { after, max } => {
                 ("look-up of events", &scripts.events, batch::events(tenant, *after, *max))
             }
+            Look::Queues { after, max } => {
+                ("census of queues", &scripts.queues, batch::queues(tenant, after.as_ref(), *max))
+            }
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -411,6 +414,7 @@ impl Broker for Redis {
             Look::Breakers(_) => Seen::Breakers(reply::breakers(reply)?),
             Look::Schedules(_) => Seen::Schedules(reply::schedules(reply)?),
             Look::Events { after, .. } => Seen::Events(reply::events(tenant, after, reply)?),
+            Look::Queues { .. } => Seen::Queues(reply::queues(reply)?),
         })
     }
 

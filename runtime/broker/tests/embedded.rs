@@ -654,7 +654,7 @@ async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot
     change("UPDATE job SET reason = 'bad-luck', progress = '{\"of\":7}' WHERE id = ?1", 0);
     change("UPDATE job SET kind = 'no kind of this version' WHERE id = ?1", 1);
     change("INSERT INTO log SELECT nr, 1, 5, 1, 'fatal', 'oh', '[[\"a\",\"b\"]]' FROM job WHERE id = ?1", 0);
-    change("INSERT INTO tally SELECT 'acme', 77, 1 FROM job WHERE id = ?1", 0);
+    change("INSERT INTO tally SELECT 'acme', 77, '', 1 FROM job WHERE id = ?1", 0);
 
     let record = broker.job(&acme, jobs[0].id).await.expect("a look succeeds").expect("it is there");
     let problem = record.unreadable.expect("something can't be read");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_api::{DaemonsDocument, Problem};
+use sandhog_api::{DaemonsDocument, Problem, QueuesDocument};
 use sandhog_broker::{
     Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
 };
@@ -30,6 +30,7 @@ use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
+use sandhog_daemon::service::queues::{self, Place};
 use sandhog_daemon::service::schedules::{self, Change};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
@@ -204,6 +205,16 @@ impl Client {
     /// See [`Bulk::act`].
     pub(crate) async fn act_bulk(&self, bulk: &Bulk, found: Step<State>) -> Result<Step<Changed>, Problem> {
         bulk.act(&self.service, &self.caller, found).await
+    }
+
+    /// See [`queues::list`].
+    pub(crate) async fn queues(
+        &self,
+        tenant: Option<&TenantId>,
+        from: Option<&Place>,
+        limit: usize,
+    ) -> Result<QueuesDocument, Problem> {
+        queues::list(&self.service, &self.caller, tenant, from, limit).await
     }
 
     /// See [`groups::held`].

@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload,
-    schedule, serve, status, tenant, token, usage,
+    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, queues,
+    reload, schedule, serve, status, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -97,6 +97,7 @@ enum Command {
     #[command(subcommand)]
     Breaker(breakers::BreakerCommand),
     Groups(groups::Groups),
+    Queues(queues::Queues),
     Events(events::Events),
     Usage(usage::Usage),
     #[command(subcommand)]
@@ -117,8 +118,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Jobs",
         &[
-            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "events",
-            "usage",
+            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "queues",
+            "events", "usage",
         ],
     ),
     ("Schedules", &["schedule", "schedules"]),
@@ -206,6 +207,7 @@ impl Cli {
             Command::Holds(holds) => holds.execute(config, &console).await,
             Command::Breaker(breaker) => breaker.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
+            Command::Queues(queues) => queues.execute(config, &console).await,
             Command::Events(events) => events.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Schedule(schedule) => schedule.execute(config, &console).await,

@@ -25,7 +25,7 @@ use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
     BreakerWritten, Breakers, Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup,
-    HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, ParentView, Query, Renewal, ScheduleQuery,
+    HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, ParentView, Query, QueueCensus, Renewal, ScheduleQuery,
     ScheduleWritten, Schedules, Swept, WallClock,
 };
 
@@ -205,6 +205,7 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
 #[derive(Debug, PartialEq)]
 struct View {
     counts: Counts,
+    queues: Vec<QueueCensus>,
     jobs: Vec<(JobId, Option<JobRecord>, Vec<LogLine>)>,
     why: Vec<Option<WaitFacts>>,
     lists: Vec<(State, Vec<JobRecord>)>,
@@ -278,7 +279,17 @@ impl View {
         let events = page(EventCursor::START, EVENTS_PAGE_MAX).await;
         let middle = events.events.get(events.events.len() / 2).map(|event| event.cursor);
         let later_events = page(middle.unwrap_or(EventCursor(1)), 5).await;
+        let (mut queues, mut after) = (Vec::new(), None);
+        loop {
+            let page = broker.queues(tenant, after, 2).await.expect(OK);
+            queues.extend(page.queues);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
         Self {
+            queues,
             schedules,
             breakers: broker.breakers(tenant, None).await.expect(OK),
             events,

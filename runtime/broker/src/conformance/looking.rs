@@ -18,7 +18,8 @@ use super::script::{
     bury, group, labels, lines, ms, plugin, queue, queue_named, renew, retry, revision, secs, succeed, unique,
 };
 use crate::{
-    Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, RateLimit, RateOf, Renew,
+    Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, QueueCensus, RateLimit,
+    RateOf, Renew,
 };
 
 /// Ready jobs are listed in the order in which they are handed out, over all queues; scheduled and leased ones by their time,
@@ -427,4 +428,76 @@ pub async fn those_ahead_are_counted_up_to_a_bound(case: Case) {
     let last = case.enqueue(case.new_job()).await;
     let facts = case.broker.why(&case.tenant, last).await.expect("a look succeeds").expect("it is there");
     assert_eq!(facts.ahead, AHEAD_COUNTED_MAX);
+}
+
+/// The jobs of a queue that aren't final are counted by state. A queue that has none isn't listed.
+pub async fn each_queue_has_its_numbers(case: Case) {
+    let rules = BTreeMap::from([(queue_named("b"), GroupRule::Strict(OnDead::Skip).into())]);
+    case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
+    let in_queue = |name| NewJob { queue: queue_named(name), ..case.new_job() };
+    let of_group = || NewJob {
+        options: JobOptions { group: Some(group("g")), ..JobOptions::default() },
+        ..in_queue("b")
+    };
+    let later = |name| NewJob { delay: secs(60), ..in_queue(name) };
+    case.enqueue_all(&[in_queue("a"), in_queue("a"), later("a"), of_group(), of_group(), later("c")]).await;
+    let leased = case.lease_as(case.asking(&[(queue_named("a"), 1)])).await.leases;
+    let census = |name, [ready, scheduled, blocked, leased]: [u64; 4]| QueueCensus {
+        ready,
+        scheduled: Some(scheduled),
+        blocked: Some(blocked),
+        leased: Some(leased),
+        oldest_ready: (ready > 0).then(|| case.now()),
+        ..QueueCensus::empty(queue_named(name))
+    };
+    let page = case.broker.queues(&case.tenant, None, 10).await.expect("a look succeeds");
+    let all = [census("a", [1, 1, 0, 1]), census("b", [1, 0, 1, 0]), census("c", [0, 1, 0, 0])];
+    assert_eq!((page.queues, page.next, page.now), (all.to_vec(), None, case.now()));
+    case.applied(leased[0].token, succeed()).await;
+    let rest = case.lease_as(case.asking(&[(queue_named("a"), 1)])).await.leases;
+    case.applied(rest[0].token, bury()).await;
+    let page = case.broker.queues(&case.tenant, None, 10).await.expect("a look succeeds");
+    assert_eq!(page.queues[0], census("a", [0, 1, 0, 0]), "final jobs are in no queue");
+    let other = case.of_another_tenant();
+    assert_eq!(other.broker.queues(&other.tenant, None, 10).await.expect("a look succeeds").queues, []);
+}
+
+/// A job that waits behind those of a higher priority counts for the age of its queue. A job that comes back has waited since it was leased.
+pub async fn the_oldest_ready_job_is_told_of_all_priorities(case: Case) {
+    let oldest = async || {
+        let page = case.broker.queues(&case.tenant, None, 1).await.expect("a look succeeds");
+        page.queues[0].oldest_ready
+    };
+    let start = case.now();
+    case.enqueue(NewJob { priority: Priority(1), ..case.new_job() }).await;
+    case.pass(secs(5));
+    case.enqueue(NewJob { priority: Priority(255), ..case.new_job() }).await;
+    assert_eq!(oldest().await, Some(start));
+    case.pass(secs(5));
+    let tokens: Vec<_> = case.lease(2).await.iter().map(|lease| lease.token).collect();
+    assert_eq!(oldest().await, None);
+    let leased = case.now();
+    case.pass(secs(5));
+    case.applied(tokens[1], Settlement::Release { after: ms(0), reason: Reason::NoPlugin }).await;
+    assert_eq!(oldest().await, Some(leased));
+}
+
+/// Each queue is on one page, however many there are, and whatever comes and goes meanwhile.
+pub async fn pages_of_queues_fit_together(case: Case) {
+    let names: Vec<String> = (0..25).map(|nth| format!("q{nth:02}")).collect();
+    let jobs: Vec<NewJob> =
+        names.iter().map(|name| NewJob { queue: queue_named(name), ..case.new_job() }).collect();
+    case.enqueue_all(&jobs).await;
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let page = case.broker.queues(&case.tenant, after, 10).await.expect("a look succeeds");
+        assert!(page.queues.len() <= 10);
+        found.extend(page.queues.into_iter().map(|census| census.queue.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+        case.enqueue(NewJob { queue: queue_named("a"), ..case.new_job() }).await;
+    }
+    assert_eq!(found, names);
 }

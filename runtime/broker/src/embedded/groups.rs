@@ -175,7 +175,7 @@ impl Step<'_> {
     /// Returns a group with a line, another one from time to time.
     fn some_group(&self) -> Result<Option<(String, String)>> {
         let count: Option<i64> = self.find(
-            "SELECT n FROM tally WHERE tenant = ?1 AND state = ?2",
+            "SELECT sum(n) FROM tally WHERE tenant = ?1 AND state = ?2",
             params![self.tenant(), code(State::Blocked)],
             |row| row.get(0),
         )?;

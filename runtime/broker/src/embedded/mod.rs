@@ -42,6 +42,7 @@
 mod account;
 mod asked;
 mod breakers;
+mod census;
 mod control;
 mod daemons;
 mod edit;
@@ -359,6 +360,9 @@ impl Broker for Embedded {
                 }
                 Look::Events { after, max } => {
                     Seen::Events(events::events(connection, tenant, after, max, now)?)
+                }
+                Look::Queues { after, max } => {
+                    Seen::Queues(census::queues(connection, tenant, after.as_ref(), max, now)?)
                 }
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());

@@ -182,7 +182,8 @@ pub(super) fn tenants(connection: &Connection) -> Result<Vec<TenantId>> {
 
 pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<Counts> {
     let mut counts = Counts::default();
-    let mut statement = connection.prepare_cached("SELECT state, n FROM tally WHERE tenant = ?1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT state, sum(n) FROM tally WHERE tenant = ?1 GROUP BY state")?;
     let rows = statement.query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
     for row in rows {
         let (of, n) = row?;

@@ -21,6 +21,9 @@ use crate::{KeepMax, SWEEP_MAX, Sweep, Swept};
 /// Time after which a job that couldn't be read is looked at again: a newer program may be running by then.
 const PARKED_FOR: Duration = Duration::from_secs(60);
 
+/// Number of counts of 0 that a tenant may keep: queues get empty and full again all the time.
+const EMPTY_QUEUES_KEPT: i64 = 100;
+
 impl Step<'_> {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
         let expired = self.expire()?;
@@ -37,6 +40,7 @@ impl Step<'_> {
         self.forget_idle_places()?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
+        self.forget_empty_queues()?;
         self.sweep_trials()?;
         self.sweep_holds()?;
         self.sweep_gates()?;
@@ -71,6 +75,24 @@ impl Step<'_> {
             }
         }
         Ok(expired.len())
+    }
+
+    /// Removes counts of queues that have no jobs of a state, if there are many.
+    fn forget_empty_queues(&self) -> Result<()> {
+        let beyond: Option<i64> = self.find(
+            "SELECT state FROM tally INDEXED BY tally_empty WHERE tenant = ?1 AND n = 0 LIMIT 1 OFFSET ?2",
+            params![self.tenant(), EMPTY_QUEUES_KEPT],
+            |row| row.get(0),
+        )?;
+        if beyond.is_some() {
+            self.execute(
+                "DELETE FROM tally WHERE (tenant, state, queue) IN
+                     (SELECT tenant, state, queue FROM tally INDEXED BY tally_empty
+                      WHERE tenant = ?1 AND n = 0 LIMIT ?2)",
+                params![self.tenant(), SWEEP_MAX as i64],
+            )?;
+        }
+        Ok(())
     }
 
     /// Makes due jobs ready, and returns how many.
@@ -158,7 +180,7 @@ impl Step<'_> {
     fn count_finals(&self, of: Option<&PluginName>, state: State) -> Result<u64> {
         let count: Option<i64> = match of {
             None => self.find(
-                "SELECT n FROM tally WHERE tenant = ?1 AND state = ?2",
+                "SELECT n FROM tally WHERE tenant = ?1 AND state = ?2 AND queue = ''",
                 params![self.tenant(), code(state)],
                 |row| row.get(0),
             )?,

@@ -173,6 +173,7 @@ impl Broker for Memory {
             Look::Breakers(name) => Seen::Breakers(t.breakers(name.as_ref(), now)),
             Look::Schedules(query) => Seen::Schedules(t.schedules(&query, now)),
             Look::Events { after, max } => Seen::Events(t.events(after, max, now)),
+            Look::Queues { after, max } => Seen::Queues(t.queues(after.as_ref(), max, now)),
         }))
     }
 

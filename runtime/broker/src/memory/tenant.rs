@@ -21,7 +21,7 @@ use sandhog_core::id::{
     BreakerName, DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, ScheduleName, StateKey, TenantId,
     UniqueKey,
 };
-use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
+use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
 use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::reason::Reason;
@@ -40,8 +40,9 @@ use crate::schedules::next_version;
 use crate::{
     BreakerRecord, BreakerWrite, BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, HoldOutcome,
     JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk,
-    Leased, Page, Query, RateOf, Renew, Renewal, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite,
-    ScheduleWritten, Schedules, Settle, Still, StoredBreaker, StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
+    Leased, Page, QUEUES_PAGE_MAX, Query, QueueCensus, QueuePage, RateOf, Renew, Renewal, SCHEDULES_PAGE,
+    SWEEP_MAX, ScheduleQuery, ScheduleWrite, ScheduleWritten, Schedules, Settle, Still, StoredBreaker,
+    StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -801,6 +802,37 @@ impl Tenant {
 
     pub(super) fn counts(&self) -> Counts {
         Counts::of(&State::ALL.map(|state| (state, self.in_state(state).count() as u64)))
+    }
+
+    pub(super) fn queues(&self, after: Option<&QueueName>, max: usize, now: Timestamp) -> QueuePage {
+        let mut all: BTreeMap<&QueueName, QueueCensus> = BTreeMap::new();
+        let mut first: BTreeMap<(&QueueName, Priority), &Entry> = BTreeMap::new();
+        for entry in self.jobs.values().filter(|entry| !entry.record.state.is_final()) {
+            let queue = &entry.record.queue;
+            let census = all.entry(queue).or_insert_with(|| QueueCensus::empty(queue.clone()));
+            match entry.record.state {
+                State::Scheduled => census.scheduled = census.scheduled.map(|n| n + 1),
+                State::Blocked => census.blocked = census.blocked.map(|n| n + 1),
+                State::Leased => census.leased = census.leased.map(|n| n + 1),
+                _ => {
+                    census.ready += 1;
+                    let first = first.entry((queue, entry.record.priority)).or_insert(entry);
+                    if entry.place() < first.place() {
+                        *first = entry;
+                    }
+                }
+            }
+        }
+        for ((queue, _), entry) in first {
+            let since = Some(entry.record.enqueued_at).max(entry.record.leased_at);
+            if let Some(census) = all.get_mut(queue) {
+                census.oldest_ready = census.oldest_ready.map_or(since, |oldest| Some(oldest).min(since));
+            }
+        }
+        let mut behind = all.into_values().filter(|census| after.is_none_or(|after| census.queue > *after));
+        let queues: Vec<_> = behind.by_ref().take(max.clamp(1, QUEUES_PAGE_MAX)).collect();
+        let next = behind.next().and_then(|_| queues.last()).map(|last| last.queue.clone());
+        QueuePage { queues, next, now }
     }
 
     pub(super) fn stored(&self, plugin: &PluginName, key: &StateKey, now: Timestamp) -> Option<&[u8]> {

@@ -32,8 +32,9 @@ use super::library::Function;
 use crate::pack::Packer;
 use crate::{
     Asker, BreakerWrite, Cursor, DaemonReport, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT,
-    LaneAsk, LastTimes, LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery,
-    ScheduleWrite, Settle, Still, Sweep, USAGE_DAYS_KEPT,
+    LOOKED_UP_MAX, LaneAsk, LastTimes, LeaseAsk, QUEUES_PAGE_MAX, Query, Ran, RateLimit, Renew,
+    SCHEDULED_COUNTED_MAX, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, Settle, Still, Sweep,
+    USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -718,6 +719,13 @@ pub(super) fn record_events(tenant: &TenantId, keep: EventKeep) -> Request {
 pub(super) fn events(tenant: &TenantId, after: EventCursor, max: usize) -> Request {
     let mut request = Request::of(tenant);
     request.asked.array(2).uint(exact(after.0)).uint(max.clamp(1, EVENTS_PAGE_MAX) as u64);
+    request
+}
+
+pub(super) fn queues(tenant: &TenantId, after: Option<&QueueName>, max: usize) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(4).bytes(after.map_or("", QueueName::as_str).as_bytes());
+    request.asked.uint(max.clamp(1, QUEUES_PAGE_MAX) as u64).uint(SCHEDULED_COUNTED_MAX).uint(LOOKED_UP_MAX);
     request
 }
 

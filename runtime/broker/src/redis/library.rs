@@ -42,7 +42,7 @@ const MODULES: [Piece; 28] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 33] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 34] = {
     let [
         enqueue,
         lease,
@@ -77,10 +77,11 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 33] = {
         breaker_list,
         daemon,
         daemon_list,
+        queue_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list" "edit" "breaker" "breaker_list" "daemon" "daemon_list"
+            "event_list" "edit" "breaker" "breaker_list" "daemon" "daemon_list" "queue_list"
     );
     [
         (
@@ -191,11 +192,12 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 33] = {
         (event_list, NO_WRITES, &["tally", "events"]),
         (daemon, ALLOW_OOM, &[]),
         (daemon_list, NO_WRITES, &[]),
+        (queue_list, NO_WRITES, &["layout"]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 18] = [
+const FOR_PRODUCERS: [&str; 19] = [
     "enqueue",
     "flow",
     "job",
@@ -214,6 +216,7 @@ const FOR_PRODUCERS: [&str; 18] = [
     "permissions",
     "record_events",
     "event_list",
+    "queue_list",
 ];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
@@ -266,6 +269,7 @@ pub(super) struct Scripts {
     pub(super) events: Function,
     pub(super) daemon: Function,
     pub(super) daemons: Function,
+    pub(super) queues: Function,
     /// The name of the library.
     pub(super) name: String,
     body: String,
@@ -324,6 +328,7 @@ impl Scripts {
             events: function("event_list"),
             daemon: function("daemon"),
             daemons: function("daemon_list"),
+            queues: function("queue_list"),
             body,
             name,
         }

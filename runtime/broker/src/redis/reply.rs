@@ -31,8 +31,8 @@ use crate::breakers::{Barriers, sort_holds};
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
     BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, Fleet, FlowStored, FlowView,
-    HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, Renewal, Result, ScheduleWritten,
-    Schedules, Settle, StoredBreaker, StoredSchedule, Swept, Unread,
+    HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, QueueCensus, QueuePage, Renewal,
+    Result, ScheduleWritten, Schedules, Settle, StoredBreaker, StoredSchedule, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -659,6 +659,31 @@ pub(super) fn held_groups(reply: Value) -> Result<Vec<HeldGroup>> {
         groups.push(HeldGroup { queue, group, job: job_id(job)?, since });
     }
     Ok(groups)
+}
+
+/// Decodes a page of the census of queues.
+pub(super) fn queues(reply: Value) -> Result<QueuePage> {
+    let [now, found, has_more] = fixed(reply)?;
+    let optional = |value: &Value| match value {
+        Value::Nil => Ok(None),
+        value => count(value).map(Some),
+    };
+    let census = |of_queue| {
+        let [queue, ready, scheduled, blocked, leased, oldest] = fixed(of_queue)?;
+        let queue = bytes(queue)?;
+        let queue = std::str::from_utf8(&queue).ok().and_then(|name| QueueName::parse(name).ok());
+        Ok(QueueCensus {
+            queue: queue.ok_or_else(|| unexpected("a queue's name is none"))?,
+            ready: count(&ready)?,
+            scheduled: optional(&scheduled)?,
+            blocked: optional(&blocked)?,
+            leased: optional(&leased)?,
+            oldest_ready: optional(&oldest)?.map(Timestamp::from_millis),
+        })
+    };
+    let queues: Vec<_> = array(found)?.into_iter().map(census).collect::<Result<_>>()?;
+    let next = queues.last().filter(|_| has_more != Value::Int(0)).map(|last| last.queue.clone());
+    Ok(QueuePage { queues, next, now: Timestamp::from_millis(count(&now)?) })
 }
 
 /// Decodes the registered tenants; empty if the user may not look.

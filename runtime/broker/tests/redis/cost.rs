@@ -2,21 +2,21 @@
 //! 9 commands to add a job and 24 to run it, 716 bytes while it waits and 1,269 once it is done.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{
-    Broker, Counts, DAEMON_KEPT, DAEMONS_MAX, DaemonReport, Ran, SWEEP_MAX, Served, Settle, Sweep, Swept,
-    WallClock,
+    Broker, Counts, DAEMON_KEPT, DAEMONS_MAX, DaemonReport, LOOKED_UP_MAX, QUEUES_PAGE_MAX, Ran, SWEEP_MAX,
+    Served, Settle, Sweep, Swept, WallClock,
 };
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, TenantId};
-use sandhog_core::job::NewJob;
+use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -309,4 +309,60 @@ async fn what_a_daemon_tells_of_itself_is_few_commands_and_is_kept_for_a_while_o
         broker.report_daemon(daemon(DAEMONS_MAX as u128 + 9), Some(&report)).await.expect("it may");
     }
     assert_eq!(entries().await, (1, 1));
+}
+
+/// The census goes by the sizes of lanes. What it would have to read one by one, it reads up to a bound.
+#[tokio::test]
+async fn a_census_costs_the_same_however_many_jobs_there_are() {
+    let server = Server::start(Durability::None, &[]);
+    let broker = broker(&server);
+    let mut costs = Vec::new();
+    for ready in [10, 3_000] {
+        let tenant = tenant();
+        broker.store(&tenant, &jobs(ready)).await;
+        broker.queues(&tenant, None, 10).await.expect("the server is there");
+        let before = commands(&server).await;
+        let page = broker.queues(&tenant, None, 10).await.expect("the server is there");
+        costs.push(commands(&server).await - before);
+        assert_eq!(page.queues[0].ready, ready as u64);
+    }
+    println!("commands for a census of few and of many ready jobs: {costs:?}");
+    assert_eq!(costs[0], costs[1]);
+    let (tenant, many) = (tenant(), LOOKED_UP_MAX as usize + 1);
+    broker.store(&tenant, &jobs(many)).await;
+    while !broker.take(&tenant, 500).await.is_empty() {}
+    let before = commands(&server).await;
+    let page = broker.queues(&tenant, None, 10).await.expect("the server is there");
+    let spent = commands(&server).await - before;
+    println!("{spent} commands for a census beside {many} leased jobs, which are too many to count");
+    assert_eq!(page.queues, [], "nothing is known of where they are");
+    assert!(spent <= costs[0], "{spent}");
+    let counts = broker.counts(&tenant).await.expect("the server is there");
+    assert_eq!(counts[State::Leased], many as u64, "and how many they are is exact");
+}
+
+#[tokio::test]
+async fn ten_thousand_queues_are_listed_page_by_page() {
+    const QUEUES: usize = 10_000;
+    let server = Server::start(Durability::None, &[]);
+    let (broker, tenant) = (broker(&server), tenant());
+    let in_queue = |nth: usize| NewJob { queue: format!("q{nth:05}").parse().expect("a name"), ..job() };
+    for first in (0..QUEUES).step_by(500) {
+        broker.store(&tenant, &(first..first + 500).map(in_queue).collect::<Vec<_>>()).await;
+    }
+    let (mut listed, mut after) = (0, None);
+    loop {
+        let began = Instant::now();
+        let page = broker.queues(&tenant, after, QUEUES_PAGE_MAX).await.expect("the server is there");
+        println!("{:?} for a page of {} queues of {QUEUES}", began.elapsed(), page.queues.len());
+        for census in &page.queues {
+            assert_eq!((census.queue.as_str(), census.ready), (format!("q{listed:05}").as_str(), 1));
+            listed += 1;
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, QUEUES);
 }

@@ -292,6 +292,7 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     let why = producer.why(tenant, ready[0].id).await.expect("it may").expect("it is there");
     assert_eq!((why.ahead, why.limits.len()), (0, 0), "limits are the worker's affair");
     assert_eq!(producer.held_groups(tenant).await.expect("it may"), []);
+    assert_eq!(producer.queues(tenant, None, 1).await.expect("it may").queues.len(), 1);
     assert_eq!(producer.breakers(tenant, None).await.expect("it may").breakers, []);
     let schedules = producer.schedules(tenant, ScheduleQuery::After(None)).await.expect("it may").schedules;
     assert_eq!(schedules.len(), 1);

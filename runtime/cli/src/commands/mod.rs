@@ -21,6 +21,7 @@ mod loading;
 mod payload;
 pub(crate) mod plugin;
 pub(crate) mod plugins;
+pub(crate) mod queues;
 pub(crate) mod reload;
 pub(crate) mod schedule;
 mod selection;

@@ -26,6 +26,7 @@ mod guard;
 mod jobs;
 mod local;
 mod query;
+mod queues;
 mod router;
 mod rules;
 mod server;

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::guard::{Audited, Limiter, recorded, refused_for};
 use super::server::Phase;
-use super::{daemons, jobs, rules, session, tenants};
+use super::{daemons, jobs, queues, rules, session, tenants};
 use crate::clock::Clock;
 use crate::service::{Caller, Service, health, plugins};
 
@@ -119,6 +119,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::REMOVE, delete(jobs::remove))
         .at(route::BULK, post(jobs::bulk))
         .at(route::COUNTS, get(jobs::counts))
+        .at(route::QUEUES, get(queues::list))
         .at(route::HOLDS, get(rules::holds_of))
         .at(route::HOLD, post(rules::hold))
         .at(route::LIFT, delete(rules::lift))

@@ -275,6 +275,7 @@ async fn cases(site: &Site) -> Vec<Case> {
             json!({ "action": "eat", "tenant": "acme" }),
         ),
         list(route::COUNTS),
+        list(route::QUEUES),
         body(
             route::HOLD,
             json!({ "tenant": "acme", "queue": "default", "for": "1h" }),
@@ -502,6 +503,31 @@ async fn a_request_that_is_repeated_stores_nothing_twice() {
     assert_ne!(once("order 8", "hog.run").await, first);
     let counts = site.ask("GET", "/v1/counts", "acme-observe", None).await.json();
     assert_eq!(counts["tenants"][0]["counts"]["ready"], json!(4));
+}
+
+#[tokio::test]
+async fn queues_are_listed_page_by_page() {
+    let site = site("");
+    for name in ["a", "b", "c"] {
+        let queue = QueueName::parse(name).expect("valid");
+        let job = NewJob::new(site.clock.job_id(), queue, kind(), Vec::new());
+        site.broker.enqueue(&acme(), &[job]).await.expect("the model answers");
+    }
+    let hold = json!({ "queue": "c", "for": "1h" });
+    assert_eq!(site.ask("POST", "/v1/holds", "acme-operate", Some(hold)).await.status, 200);
+    let page = async |query: &str| {
+        site.ask("GET", &format!("/v1/queues?limit=2{query}"), "acme-observe", None).await.json()
+    };
+    let first = page("").await;
+    assert_eq!(first["queues"].as_array().map(Vec::len), Some(2));
+    assert_eq!(first["queues"][0]["jobs"], json!({ "scheduled": 0, "ready": 1, "blocked": 0, "leased": 0 }));
+    assert!(first["queues"][0]["oldest_ready"].is_string());
+    let last = page(&format!("&after={}", first["next"].as_str().expect("there is more"))).await;
+    let queue = &last["queues"][0];
+    assert_eq!((&queue["queue"], &queue["held"], &last["next"]), (&json!("c"), &json!(true), &Value::Null));
+    let all = site.ask("GET", "/v1/queues?after=acme/c", "root", None).await.json();
+    assert_eq!(all["queues"], json!([]), "other tenants come behind");
+    assert_eq!(site.ask("GET", "/v1/queues?limit=1001", "root", None).await.status, 400);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@
 //! | [`breakers`] | circuit breakers: their states, and changes of them by hand |
 //! | [`holds`] | pausing jobs, and what is held back |
 //! | [`groups`] | groups of jobs that are held |
+//! | [`queues`] | queues, with the numbers of their jobs |
 //! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
@@ -33,6 +34,7 @@ pub mod health;
 pub mod holds;
 pub mod jobs;
 pub mod plugins;
+pub mod queues;
 pub mod schedules;
 pub mod tenants;
 #[cfg(test)]
