@@ -21,6 +21,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use futures::FutureExt;
+
     use super::off_thread;
 
     #[test]
@@ -45,7 +47,7 @@ mod tests {
         }
         end.send(()).expect("the work waits");
         ending.join().expect("the runtime ends");
-        let waited = futures::executor::block_on(waiting);
+        let waited = waiting.now_or_never().expect("it is over");
         assert!(waited.is_err_and(|error| error.is_cancelled()), "it was given up");
     }
 }
