@@ -197,6 +197,29 @@ export interface Group {
   since: string | null;
 }
 
+export interface GroupLimit {
+  tenant: string;
+  queue: string;
+  group: string;
+  concurrency: number;
+  used: number;
+  /** The limit of its queue, in place of which it stands; null if the queue has none any more, so that this doesn't count. */
+  instead_of: number | null;
+  enabled: boolean;
+  by: string | null;
+  since: string | null;
+  until: string | null;
+  note: string | null;
+}
+
+export interface Limits {
+  /** What queues give to each of their groups. */
+  queues: { tenant: string; queue: string; concurrency: number }[];
+  groups: GroupLimit[];
+  plugins: { tenant: string; plugin: string; concurrency: number; used: number }[];
+  rates: { tenant: string; name: string; is_of_plugin: boolean; interval_us: number; burst: number; left: number; next_at: string | null }[];
+}
+
 export interface FlowJob extends Job {
   name: string;
   after: { job: string; id: string; on_failure: 'fail' | 'ignore' | 'hold' }[];
@@ -331,6 +354,7 @@ export const api = {
   breakers: (query: Params, signal?: AbortSignal) => ask<{ breakers: Breaker[] }>('GET', '/v1/breakers', with_(query, signal)),
   queues: (query: Params, signal?: AbortSignal) => ask<Queues>('GET', '/v1/queues', with_(query, signal)),
   failures: (query: Params | URLSearchParams, signal?: AbortSignal) => ask<Failures>('GET', '/v1/failures', with_(query, signal)),
+  limits: (query: Params, signal?: AbortSignal) => ask<Limits>('GET', '/v1/limits', with_(query, signal)),
   groups: (query: Params, signal?: AbortSignal) => ask<{ groups: Group[] }>('GET', '/v1/groups', with_(query, signal)),
   flow: (query: Params, id: string, signal?: AbortSignal) => ask<Flow>('GET', `/v1/flows/${encodeURIComponent(id)}`, with_(query, signal)),
   schedules: (query: Params, signal?: AbortSignal) => ask<Schedules>('GET', '/v1/schedules', with_(query, signal)),

@@ -1,0 +1,9 @@
+// Views that are looked at less often: they are loaded together, with the first of them.
+export { Breakers } from './breakers.tsx';
+export { Flow } from './flow.tsx';
+export { Flows } from './flows.tsx';
+export { Groups } from './groups.tsx';
+export { Holds } from './holds.tsx';
+export { Limits } from './limits.tsx';
+export { Schedule } from './schedule.tsx';
+export { Schedules } from './schedules.tsx';
