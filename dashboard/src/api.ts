@@ -51,103 +51,6 @@ export interface Breaker {
   problem: string | null;
 }
 
-export interface Wait {
-  reason: string;
-  text: string;
-  until: string | null;
-  ahead: number | null;
-  hold: Hold | null;
-  limit: { name: string; leased: number; most: number } | null;
-}
-
-export interface Usage {
-  fuel: number;
-  memory_peak: number;
-  wall_us: number;
-  cpu_us: number;
-  host_calls: number;
-}
-
-export interface Attempt {
-  attempt: number;
-  reason: string | null;
-  message: string | null;
-  leased_at: string;
-  ended_at: string;
-  daemon: string | null;
-  revision: string | null;
-  usage: Usage;
-}
-
-export interface LogLine {
-  at: string;
-  attempt: number;
-  level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
-  message: string;
-  fields: [string, string][];
-}
-
-export interface Job {
-  id: string;
-  tenant: string;
-  queue: string;
-  kind: string;
-  flow: string | null;
-  waits_for: string[];
-  state: State;
-  reason: string | null;
-  message: string | null;
-  priority: number;
-  unique_key: string | null;
-  group: string | null;
-  labels: Record<string, string>;
-  content_type: string | null;
-  traceparent: string | null;
-  start_by: string | null;
-  deadline: string | null;
-  attempts: number;
-  expiries: number;
-  enqueued_at: string | null;
-  due_at: string | null;
-  leased_at: string | null;
-  lease_expires_at: string | null;
-  finished_at: string | null;
-  progress: { done: number; total: number | null; message: string | null } | null;
-  usage: Usage;
-  revision: string | null;
-  unreadable: string | null;
-  waits: Wait[];
-  /** Left out for those who may not see it; so is the output. */
-  payload?: Content;
-  output?: Content | null;
-  history?: Attempt[];
-  log?: LogLine[];
-}
-
-/** Bytes: JSON, text, or in hexadecimal digits. */
-export type Content = { json: unknown } | { text: string } | { hex: string };
-
-export interface Page {
-  jobs: Job[];
-  unread: { tenant: string; id: string; problem: string }[];
-  tenants: TenantCounts[];
-}
-
-export interface Done {
-  id: string;
-  tenant: string | null;
-  done: string | null;
-  refused: string | null;
-}
-
-export interface Bulk {
-  tenant: string;
-  done: number;
-  refused: number;
-  left_out: Record<string, number>;
-  complete: boolean;
-}
-
 export interface Queue {
   tenant: string;
   queue: string;
@@ -257,6 +160,103 @@ export interface Schedule {
 export interface Schedules {
   schedules: Schedule[];
   unread: { tenant: string; schedule: string; problem: string }[];
+}
+
+export interface Wait {
+  reason: string;
+  text: string;
+  until: string | null;
+  ahead: number | null;
+  hold: Hold | null;
+  limit: { name: string; leased: number; most: number } | null;
+}
+
+export interface Usage {
+  fuel: number;
+  memory_peak: number;
+  wall_us: number;
+  cpu_us: number;
+  host_calls: number;
+}
+
+export interface Attempt {
+  attempt: number;
+  reason: string | null;
+  message: string | null;
+  leased_at: string;
+  ended_at: string;
+  daemon: string | null;
+  revision: string | null;
+  usage: Usage;
+}
+
+export interface LogLine {
+  at: string;
+  attempt: number;
+  level: 'trace' | 'debug' | 'info' | 'warn' | 'error';
+  message: string;
+  fields: [string, string][];
+}
+
+export interface Job {
+  id: string;
+  tenant: string;
+  queue: string;
+  kind: string;
+  flow: string | null;
+  waits_for: string[];
+  state: State;
+  reason: string | null;
+  message: string | null;
+  priority: number;
+  unique_key: string | null;
+  group: string | null;
+  labels: Record<string, string>;
+  content_type: string | null;
+  traceparent: string | null;
+  start_by: string | null;
+  deadline: string | null;
+  attempts: number;
+  expiries: number;
+  enqueued_at: string | null;
+  due_at: string | null;
+  leased_at: string | null;
+  lease_expires_at: string | null;
+  finished_at: string | null;
+  progress: { done: number; total: number | null; message: string | null } | null;
+  usage: Usage;
+  revision: string | null;
+  unreadable: string | null;
+  waits: Wait[];
+  /** Left out for those who may not see it; so is the output. */
+  payload?: Content;
+  output?: Content | null;
+  history?: Attempt[];
+  log?: LogLine[];
+}
+
+/** Bytes: JSON, text, or in hexadecimal digits. */
+export type Content = { json: unknown } | { text: string } | { hex: string };
+
+export interface Page {
+  jobs: Job[];
+  unread: { tenant: string; id: string; problem: string }[];
+  tenants: TenantCounts[];
+}
+
+export interface Done {
+  id: string;
+  tenant: string | null;
+  done: string | null;
+  refused: string | null;
+}
+
+export interface Bulk {
+  tenant: string;
+  done: number;
+  refused: number;
+  left_out: Record<string, number>;
+  complete: boolean;
 }
 
 /** What wasn't done, and why, as RFC 9457 has it. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { age, bytes, clock, duration, exact, fuel, rate, rounded } from '../src/units.ts';
+import { age, bytes, clock, duration, exact, fuel, rounded } from '../src/units.ts';
 
 const plain = (text: string): string => text.replaceAll('\u00a0', ' ');
 const NOW = Date.parse('2026-11-30T03:12:08Z');
@@ -28,10 +28,4 @@ test('times are as short as they can be, in UTC', () => {
   assert.equal(clock(Date.parse('2025-11-24T09:12:00Z'), NOW), '24 Nov 2025 09:12');
   assert.equal(plain(age(NOW - 1_860_000, NOW)), '31 min ago');
   assert.equal(plain(age(NOW + 33_000, NOW)), 'in 33 s');
-});
-
-test('a rate is at least one of its unit', () => {
-  for (const [interval, text] of [[10_000, '100/s'], [1_000_000, '1/s'], [40_000_000, '1.5/min'], [60_000_000, '1/min'], [600_000_000, '6/h'], [7_200_000_000, '12/d']] as const) {
-    assert.equal(rate(interval), text);
-  }
 });

@@ -8,6 +8,7 @@ import { FAN_MAX, graphOf, layersOf } from '../src/graph.ts';
 import { concurrencyOf, reachedOf } from '../src/limits.ts';
 import { treeOf, type Tree } from '../src/json.ts';
 import { firesOf } from '../src/schedule.ts';
+import { rate } from '../src/units.ts';
 import { FAR_BEHIND_FROM, BEHIND_FROM, holdsOf, verdictOf } from '../src/verdict.ts';
 
 const NOW = Date.parse('2026-11-30T03:12:08Z');
@@ -128,4 +129,10 @@ test('a tree has every token as it was written', () => {
   assert.equal(treeOf(']'), undefined);
   const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
   assert.equal(treeOf(deep)?.is, 'array');
+});
+
+test('a rate is at least one of its unit', () => {
+  for (const [interval, text] of [[10_000, '100/s'], [1_000_000, '1/s'], [40_000_000, '1.5/min'], [60_000_000, '1/min'], [600_000_000, '6/h'], [7_200_000_000, '12/d']] as const) {
+    assert.equal(rate(interval), text);
+  }
 });
