@@ -19,6 +19,9 @@ async function site(out) {
     ...common,
     entryPoints: { app: 'src/main.tsx', theme: 'src/theme.ts', style: 'style/sandhog.css' },
     entryNames: 'assets/[name]-[hash]',
+    // What is loaded later is in files of its own.
+    chunkNames: 'assets/[name]-[hash]',
+    splitting: true,
     outdir: out,
     minify: true,
     metafile: true,
@@ -32,6 +35,10 @@ async function site(out) {
   for (const [name, entry] of [['app.js', 'src/main.tsx'], ['theme.js', 'src/theme.ts'], ['style.css', 'style/sandhog.css']]) {
     html = html.replaceAll(`@BASE@/assets/${name}`, `@BASE@/assets/${of(entry)}`);
   }
+  // What the first file imports is asked for along with it, and not once it is there.
+  const app = Object.values(metafile.outputs).find((output) => output.entryPoint === 'src/main.tsx');
+  const needed = (app?.imports ?? []).filter((of) => of.kind === 'import-statement').map((of) => `<link rel="modulepreload" href="@BASE@/assets/${basename(of.path)}">\n`);
+  html = html.replace('<script type="module"', `${needed.join('')}<script type="module"`);
   writeFileSync(join(out, 'index.html'), html);
 }
 

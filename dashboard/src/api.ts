@@ -51,6 +51,117 @@ export interface Breaker {
   problem: string | null;
 }
 
+export interface Queue {
+  tenant: string;
+  queue: string;
+  /** Null where there were too many to count. */
+  jobs: { scheduled: number | null; ready: number; blocked: number | null; leased: number | null };
+  oldest_ready: string | null;
+  /** Whether all of it is held back. */
+  held: boolean;
+}
+
+export interface Queues {
+  queues: Queue[];
+  next: string | null;
+}
+
+/** Dead jobs of one tenant and kind that died for one reason, and are alike in their messages. */
+export interface Failure {
+  fingerprint: string;
+  tenant: string;
+  kind: string;
+  queue: string;
+  reason: string | null;
+  message: string;
+  /** What their messages have in common: numbers and ids are `#`, and what is quoted is `…`. */
+  pattern: string;
+  jobs: number;
+  first: string | null;
+  last: string | null;
+  revisions: string[];
+  example: string;
+}
+
+export interface Failures {
+  groups: Failure[];
+  /** Groups that were found beside these. */
+  left_out: number;
+  looked_at: number;
+  complete: boolean;
+}
+
+export interface Group {
+  tenant: string;
+  queue: string;
+  group: string;
+  /** The dead job that holds it. */
+  job: string;
+  since: string | null;
+}
+
+export interface GroupLimit {
+  tenant: string;
+  queue: string;
+  group: string;
+  concurrency: number;
+  used: number;
+  /** The limit of its queue, in place of which it stands; null if the queue has none any more, so that this doesn't count. */
+  instead_of: number | null;
+  enabled: boolean;
+  by: string | null;
+  since: string | null;
+  until: string | null;
+  note: string | null;
+}
+
+export interface Limits {
+  /** What queues give to each of their groups. */
+  queues: { tenant: string; queue: string; concurrency: number }[];
+  groups: GroupLimit[];
+  plugins: { tenant: string; plugin: string; concurrency: number; used: number }[];
+  rates: { tenant: string; name: string; is_of_plugin: boolean; interval_us: number; burst: number; left: number; next_at: string | null }[];
+}
+
+export interface FlowJob extends Job {
+  name: string;
+  after: { job: string; id: string; on_failure: 'fail' | 'ignore' | 'hold' }[];
+}
+
+export interface Flow {
+  flow: string;
+  tenant: string;
+  jobs: FlowJob[];
+  unread: string[];
+}
+
+export interface Schedule {
+  tenant: string;
+  schedule: string;
+  plugin: string | null;
+  cron: string[];
+  every_ms: number | null;
+  phase_ms: number | null;
+  exclude: string[];
+  timezone: string;
+  kind: string;
+  queue: string;
+  overlap: string;
+  paused: { by: string | null; since: string | null; note: string } | null;
+  fired: number;
+  by_hand: number;
+  missed: number;
+  skipped: number;
+  waiting: number;
+  last: { nominal: string; at: string; job: string | null; remark: string }[];
+  next: { nominal: string; effective: string; local: string }[];
+}
+
+export interface Schedules {
+  schedules: Schedule[];
+  unread: { tenant: string; schedule: string; problem: string }[];
+}
+
 export interface Wait {
   reason: string;
   text: string;
@@ -222,94 +333,6 @@ export interface Daemon {
   tenants: string[];
 }
 
-export interface Queue {
-  tenant: string;
-  queue: string;
-  /** Null where there were too many to count. */
-  jobs: { scheduled: number | null; ready: number; blocked: number | null; leased: number | null };
-  oldest_ready: string | null;
-  /** Whether all of it is held back. */
-  held: boolean;
-}
-
-export interface Queues {
-  queues: Queue[];
-  next: string | null;
-}
-
-/** Dead jobs of one tenant and kind that died for one reason, and are alike in their messages. */
-export interface Failure {
-  fingerprint: string;
-  tenant: string;
-  kind: string;
-  queue: string;
-  reason: string | null;
-  message: string;
-  /** What their messages have in common: numbers and ids are `#`, and what is quoted is `…`. */
-  pattern: string;
-  jobs: number;
-  first: string | null;
-  last: string | null;
-  revisions: string[];
-  example: string;
-}
-
-export interface Failures {
-  groups: Failure[];
-  /** Groups that were found beside these. */
-  left_out: number;
-  looked_at: number;
-  complete: boolean;
-}
-
-export interface Group {
-  tenant: string;
-  queue: string;
-  group: string;
-  /** The dead job that holds it. */
-  job: string;
-  since: string | null;
-}
-
-export interface FlowJob extends Job {
-  name: string;
-  after: { job: string; id: string; on_failure: 'fail' | 'ignore' | 'hold' }[];
-}
-
-export interface Flow {
-  flow: string;
-  tenant: string;
-  jobs: FlowJob[];
-  unread: string[];
-}
-
-export interface Schedule {
-  tenant: string;
-  schedule: string;
-  plugin: string | null;
-  cron: string[];
-  every_ms: number | null;
-  phase_ms: number | null;
-  exclude: string[];
-  timezone: string;
-  kind: string;
-  queue: string;
-  overlap: string;
-  paused: { by: string | null; since: string | null; note: string } | null;
-  fired: number;
-  by_hand: number;
-  missed: number;
-  skipped: number;
-  waiting: number;
-  last: { nominal: string; at: string; job: string | null; remark: string }[];
-  next: { nominal: string; effective: string; local: string }[];
-}
-
-export interface Schedules {
-  schedules: Schedule[];
-  unread: { tenant: string; schedule: string; problem: string }[];
-}
-
 /** What wasn't done, and why, as RFC 9457 has it. */
 export class Problem extends Error {
   override readonly name = 'Problem';
@@ -405,6 +428,7 @@ export const api = {
   breakers: (query: Params, signal?: AbortSignal) => ask<{ breakers: Breaker[] }>('GET', '/v1/breakers', with_(query, signal)),
   queues: (query: Params, signal?: AbortSignal) => ask<Queues>('GET', '/v1/queues', with_(query, signal)),
   failures: (query: Params | URLSearchParams, signal?: AbortSignal) => ask<Failures>('GET', '/v1/failures', with_(query, signal)),
+  limits: (query: Params, signal?: AbortSignal) => ask<Limits>('GET', '/v1/limits', with_(query, signal)),
   groups: (query: Params, signal?: AbortSignal) => ask<{ groups: Group[] }>('GET', '/v1/groups', with_(query, signal)),
   flow: (query: Params, id: string, signal?: AbortSignal) => ask<Flow>('GET', `/v1/flows/${encodeURIComponent(id)}`, with_(query, signal)),
   schedules: (query: Params, signal?: AbortSignal) => ask<Schedules>('GET', '/v1/schedules', with_(query, signal)),

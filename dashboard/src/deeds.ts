@@ -76,6 +76,28 @@ export function release(tenant: string, queue: string, group: string): Deed {
   };
 }
 
+export function setLimit(tenant: string, queue: string, group: string, concurrency: number, { lasts, note }: Terms): Deed {
+  return {
+    method: 'POST',
+    path: '/v1/limits',
+    body: filled({ tenant, queue, group, concurrency, for: lasts, note }),
+    words: ['limit', 'set', queue, group, String(concurrency), ...options({ tenant, for: lasts, note })],
+  };
+}
+
+export function switchLimit(tenant: string, queue: string, group: string, enabled: boolean): Deed {
+  return {
+    method: 'PATCH',
+    path: '/v1/limits',
+    body: { tenant, queue, group, enabled },
+    words: ['limit', enabled ? 'on' : 'off', queue, group, '--tenant', tenant],
+  };
+}
+
+export function unsetLimit(tenant: string, queue: string, group: string): Deed {
+  return { method: 'DELETE', path: '/v1/limits', query: { tenant, queue, group }, words: ['limit', 'unset', queue, group, '--tenant', tenant] };
+}
+
 const schedule = (name: string, rest: string): string => `/v1/schedules/${encodeURIComponent(name)}${rest}`;
 
 export function pauseSchedule(tenant: string, name: string, note: string): Deed {

@@ -54,14 +54,17 @@ export function useSnapshot<T>(
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let missed = false;
+    const fetchIt = (): void => {
+      timer = undefined;
+      if (document.hidden) missed = true;
+      // What a dialog is about doesn't change while it is open.
+      else if (document.querySelector('dialog[open]')) timer = setTimeout(fetchIt, AT_MOST_EVERY);
+      else reload();
+    };
     const unfollow = live.follow((event) => {
       const { concerns: of } = latest.current;
       if (of === undefined || (event !== 'snapshot' && !of(event)) || timer !== undefined) return;
-      timer = setTimeout(() => {
-        timer = undefined;
-        if (document.hidden) missed = true;
-        else reload();
-      }, AT_MOST_EVERY);
+      timer = setTimeout(fetchIt, AT_MOST_EVERY);
     });
     // What a hidden tab has let go by is fetched when it is looked at again.
     const seen = (): void => {

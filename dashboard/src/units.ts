@@ -58,6 +58,12 @@ export function duration(millis: number): string {
   return `${most}${NB}${name}${next && rest > 0 ? ` ${rest}${NB}${next[1]}` : ''}`;
 }
 
+/** A rate by the time between two, in microseconds: `100/s`, `1.5/min`. */
+export function rate(interval: number): string {
+  const [per, unit] = ([[1e6, 's'], [60e6, 'min'], [3600e6, 'h']] as const).find(([span]) => span >= interval) ?? [86_400e6, 'd'];
+  return `${trim(new Intl.NumberFormat('en-US', { maximumSignificantDigits: 3 }).format(per / interval))}/${unit}`;
+}
+
 const trim = (text: string): string => text.replace(/\.0$/, '');
 
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];

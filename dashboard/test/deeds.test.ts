@@ -18,6 +18,11 @@ test('a deed is the same as a request and as a command', () => {
   assert.deepEqual(close.body, { tenant: 'acme', name: 'smtp-eu', open: false });
   assert.equal(deeds.commandOf(close), 'sandhog breaker close smtp-eu --tenant acme');
 
+  const limit = deeds.setLimit('acme', 'mail', 'customer 7', 3, { lasts: '1h', note: '' });
+  assert.deepEqual(limit.body, { tenant: 'acme', queue: 'mail', group: 'customer 7', concurrency: 3, for: '1h' });
+  assert.equal(deeds.commandOf(limit), "sandhog limit set mail 'customer 7' 3 --tenant acme --for 1h");
+  assert.equal(deeds.commandOf(deeds.switchLimit('acme', 'mail', 'c', false)), 'sandhog limit off mail c --tenant acme');
+
   assert.equal(deeds.commandOf(deeds.actFlow('acme', '01', 'redrive', 'sum up')), "sandhog flow redrive 01 --tenant acme --from 'sum up'");
   assert.equal(deeds.backfill('acme', 'a/b', 'x', 'y').path, '/v1/schedules/a%2Fb/backfill');
 });

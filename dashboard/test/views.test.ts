@@ -5,8 +5,10 @@ import { wordsOf } from '../src/cron.ts';
 import { commonOf } from '../src/failures.ts';
 import type { State } from '../src/filter.ts';
 import { FAN_MAX, graphOf, layersOf } from '../src/graph.ts';
+import { concurrencyOf, reachedOf } from '../src/limits.ts';
 import { treeOf, type Tree } from '../src/json.ts';
 import { firesOf } from '../src/schedule.ts';
+import { rate } from '../src/units.ts';
 import { FAR_BEHIND_FROM, BEHIND_FROM, holdsOf, verdictOf } from '../src/verdict.ts';
 
 const NOW = Date.parse('2026-11-30T03:12:08Z');
@@ -33,6 +35,17 @@ test('the holds of a queue are those of the tenant, of the queue, and of kinds',
   const hold = (tenant: string, queue: string | null, kind: string | null): Hold => ({ tenant, queue, kind, reason: 'paused', by: null, since: null, until: null, note: null });
   const holds = [hold('a', null, null), hold('a', 'q', null), hold('a', 'other', null), hold('a', null, 'k'), hold('b', 'q', null)];
   assert.deepEqual(holdsOf(holds, 'a', 'q'), [holds[0], holds[1], holds[3]]);
+});
+
+test('a limit is reached when it lets nothing further through', () => {
+  const group = { tenant: 'a', queue: 'q', group: 'g', concurrency: 2, used: 2, instead_of: 5, enabled: true, by: null, since: null, until: null, note: null };
+  const rate = { tenant: 'a', name: 'r', is_of_plugin: false, interval_us: 1000, burst: 5, left: 0, next_at: null };
+  const plugin = { tenant: 'a', plugin: 'p', concurrency: 4, used: 4 };
+  const of = (limits: Partial<Parameters<typeof reachedOf>[0]>): number => reachedOf({ queues: [], groups: [], plugins: [], rates: [], ...limits });
+  assert.equal(of({ groups: [group, { ...group, enabled: false }, { ...group, instead_of: null }, { ...group, used: 1 }] }), 1);
+  assert.equal(of({ rates: [rate, { ...rate, next_at: '2026-11-30T03:12:41Z' }] }), 1);
+  assert.equal(of({ plugins: [plugin, { ...plugin, used: 3 }] }), 1);
+  assert.deepEqual(['1', ' 1000 ', '0', '1001', '', '1.5', '-1'].map(concurrencyOf), [1, 1000, undefined, undefined, undefined, undefined, undefined]);
 });
 
 test('cron expressions have words, or stay as they are', () => {
@@ -116,4 +129,10 @@ test('a tree has every token as it was written', () => {
   assert.equal(treeOf(']'), undefined);
   const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
   assert.equal(treeOf(deep)?.is, 'array');
+});
+
+test('a rate is at least one of its unit', () => {
+  for (const [interval, text] of [[10_000, '100/s'], [1_000_000, '1/s'], [40_000_000, '1.5/min'], [60_000_000, '1/min'], [600_000_000, '6/h'], [7_200_000_000, '12/d']] as const) {
+    assert.equal(rate(interval), text);
+  }
 });

@@ -26,7 +26,7 @@ export function FilterBar({ query, keys = KEYS, label = t.jobs.filter, hint = t.
     go(hrefWith(told.terms.reduce((next, [key, value]) => withTerm(next, key, value), query)));
   };
   return (
-    <form class="filter" role="search" onSubmit={submit}>
+    <form class="filter" role="search" aria-label={label} onSubmit={submit}>
       <input ref={field} class="in" type="search" list="filter-keys" data-search aria-label={label} placeholder={hint} autocomplete="off" spellcheck={false} />
       <datalist id="filter-keys">{keys.map((key) => <option value={`${key}:`} />)}</datalist>
       {termsOf(query, keys).map(({ key, value, wrong }) => (

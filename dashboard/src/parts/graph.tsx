@@ -98,7 +98,7 @@ function Box({ node, at: [x, y], foldHref }: { node: Node; at: [number, number];
   const sub = others.length > 0 ? t.state[state] : took === undefined ? t.state[state] : `${t.state[state]}, ${took}`;
   const to = others.length > 0 || !first ? foldHref : href(['jobs', first.tenant, first.id], { tenant: scope() });
   return (
-    <a class={`node n-${state}`} href={to} aria-label={`${name}: ${sub}`}>
+    <a class={`node n-${state}`} href={to}>
       <rect x={x} y={y} width={WIDTH} height={HEIGHT} rx="6" />
       <rect class="bar" x={x} y={y + 8} width="3" height={HEIGHT - 16} />
       <svg class="ic" x={x + 11} y={y + 9} width="14" height="14" viewBox="0 0 16 16" aria-hidden="true">{SHAPES[state]}</svg>

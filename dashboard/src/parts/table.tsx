@@ -1,5 +1,6 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useRef } from 'preact/hooks';
+import { t } from '../texts.ts';
 
 /** A column: what heads it, whether it is of numbers, and its rank. Rank 3 goes where it is narrow, rank 2 on a phone. */
 export interface Column {
@@ -48,7 +49,7 @@ export function Table({ label, columns, rows, picking }: {
   };
   const all = rows.length > 0 && rows.every((row) => picking?.picked.has(row.key));
   return (
-    <div class="tw" tabIndex={0} role="region" aria-label={label}>
+    <div class="tw" tabIndex={0} role="region" aria-label={t.table(label)}>
       <table>
         <thead>
           <tr>

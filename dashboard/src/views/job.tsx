@@ -237,7 +237,7 @@ function Timeline({ blocks }: { blocks: readonly Block[] }): JSX.Element {
   let x = 0;
   const runs = drawn.filter((block) => block.attempt !== undefined).length;
   return (
-    <div class="scroll tl-w" tabIndex={0} role="region" aria-label={t.job.timeline}>
+    <div class="scroll tl-w" tabIndex={0} role="region" aria-label={t.job.timelineDrawn}>
       <svg class="tl" viewBox={`0 0 ${WIDTH} 70`} role="img" aria-label={t.job.timelineSentence(runs, first ? precise(first.from) : '', last ? precise(last.to ?? now()) : '')}>
         {drawn.map((block, index) => {
           const [left, width, time] = [x, widths[index] ?? LEAST, times[index] ?? 0];

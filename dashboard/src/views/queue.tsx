@@ -63,8 +63,8 @@ export function Queue({ params }: ViewProps): JSX.Element {
         acts={
           <>
             {paused
-              ? <Act label={t.queue.resume(name)} tenant={tenant} deed={() => lift(paused)} said={t.queue.resumed} after={reload}><p>{t.holds.lifts(t.holds.ofQueue(name))}</p></Act>
-              : <Act label={t.queue.pause(name)} tenant={tenant} deed={(terms) => pause({ tenant, queue: name }, terms)} ends noted said={t.queue.paused} after={reload}><p>{t.queue.goesOn}</p></Act>}
+              ? <Act label={t.queue.resume} title={t.queue.resumeTitle(name)} tenant={tenant} deed={() => lift(paused)} said={t.queue.resumed} after={reload}><p>{t.holds.lifts(t.holds.ofQueue(name))}</p></Act>
+              : <Act label={t.queue.pause} title={t.queue.pauseTitle(name)} tenant={tenant} deed={(terms) => pause({ tenant, queue: name }, terms)} ends noted said={t.queue.paused} after={reload}><p>{t.queue.goesOn}</p></Act>}
             <a class="b" href={href(['jobs'], { tenant, queue: name })}>{t.queue.jobs}</a>
             <a class="b pl" href={href(['jobs'], { tenant, queue: name, state: 'dead' })}>{t.queue.dead}</a>
             <CopyBoth command={command('sandhog', 'queues', '--tenant', tenant)} curl={curl('GET', location.origin + address('/v1/queues', { tenant }))} />

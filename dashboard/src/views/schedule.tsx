@@ -80,9 +80,9 @@ function Acts({ of, reload }: { of: ScheduleDocument; reload: () => void }): JSX
   return (
     <>
       <RunNow of={of} after={reload} />
-      {byHand && <Act label={t.schedule.resume(name)} tenant={tenant} deed={() => actSchedule(tenant, name, 'resume')} said={t.schedule.resumed} after={reload}><p>{t.schedule.resumeText}</p></Act>}
+      {byHand && <Act label={t.schedule.resume} title={t.schedule.resumeTitle(name)} tenant={tenant} deed={() => actSchedule(tenant, name, 'resume')} said={t.schedule.resumed} after={reload}><p>{t.schedule.resumeText}</p></Act>}
       {of.paused === null && (
-        <Act label={t.schedule.pause(name)} tenant={tenant} deed={({ note }) => pauseSchedule(tenant, name, note)} noted said={t.schedule.wasPaused} after={reload}><p>{t.schedule.pauseText}</p></Act>
+        <Act label={t.schedule.pause} title={t.schedule.pauseTitle(name)} tenant={tenant} deed={({ note }) => pauseSchedule(tenant, name, note)} noted said={t.schedule.wasPaused} after={reload}><p>{t.schedule.pauseText}</p></Act>
       )}
       <Backfill of={of} reload={reload} />
     </>
@@ -98,7 +98,7 @@ function Backfill({ of, reload }: { of: ScheduleDocument; reload: () => void }):
   const [to, setTo] = useState(whole(today));
   const [first, last] = [timeOf(from), timeOf(to)];
   return (
-    <Act label={t.schedule.backfill(name)} tenant={tenant} deed={() => backfill(tenant, name, from.trim(), to.trim())} ready={first !== undefined && last !== undefined && first < last} said={t.schedule.backfilled} after={reload}>
+    <Act label={t.schedule.backfill} title={t.schedule.backfillTitle(name)} tenant={tenant} deed={() => backfill(tenant, name, from.trim(), to.trim())} ready={first !== undefined && last !== undefined && first < last} said={t.schedule.backfilled} after={reload}>
       <p>{t.schedule.backfillText}</p>
       <label><span>{t.deed.from}</span><input class="in" autocomplete="off" value={from} onInput={(event) => setFrom(event.currentTarget.value)} /></label>
       <label><span>{t.deed.to}</span><input class="in" autocomplete="off" value={to} onInput={(event) => setTo(event.currentTarget.value)} /></label>
