@@ -9,6 +9,7 @@ mod breakers;
 mod client;
 mod deploys;
 mod events;
+mod failures;
 mod flows;
 mod groups;
 mod holds;
@@ -34,6 +35,7 @@ pub use deploys::{
     Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,
 };
 pub use events::{EventDocument, EventsDocument, GapDocument, PlaceDocument};
+pub use failures::{FailureDocument, FailuresDocument};
 pub use flows::{
     ActedDocument, AfterDocument, FlowDocument, FlowJobDocument, NamedDocument, StoredFlowDocument,
 };

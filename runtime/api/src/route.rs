@@ -72,6 +72,8 @@ routes! {
     BULK = "POST" "/v1/jobs/bulk", Some(Role::Operate);
     /// Numbers of jobs by tenant and state, as an [`AllCountsDocument`](crate::AllCountsDocument).
     COUNTS = "GET" "/v1/counts", Some(Role::Observe);
+    /// Dead jobs in groups, as a [`FailuresDocument`](crate::FailuresDocument).
+    FAILURES = "GET" "/v1/failures", Some(Role::Observe);
     /// Holds, as a [`HoldsDocument`](crate::HoldsDocument).
     HOLDS = "GET" "/v1/holds", Some(Role::Observe);
     /// Holds jobs back, as a [`HoldAsk`](crate::HoldAsk) says. Answers with a [`PausedDocument`](crate::PausedDocument).

@@ -119,6 +119,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::REMOVE, delete(jobs::remove))
         .at(route::BULK, post(jobs::bulk))
         .at(route::COUNTS, get(jobs::counts))
+        .at(route::FAILURES, get(jobs::failures_of))
         .at(route::HOLDS, get(rules::holds_of))
         .at(route::HOLD, post(rules::hold))
         .at(route::LIFT, delete(rules::lift))

@@ -131,10 +131,14 @@ impl Site {
 
     /// Buries all jobs that are ready.
     async fn all_die(&self) {
+        self.all_die_of("no luck").await;
+    }
+
+    async fn all_die_of(&self, message: &str) {
         let (acme, queues) = (acme(), [(queue(), 100)]);
         let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
         for lease in self.broker.lease(ask).await.expect("the model answers").leases {
-            let bury = Settlement::Bury { reason: Reason::Failed, message: "no luck".to_owned() };
+            let bury = Settlement::Bury { reason: Reason::Failed, message: message.to_owned() };
             self.broker.settle(&acme, &[Settle::new(lease.token, bury)]).await.expect("the model answers");
         }
     }
@@ -273,6 +277,7 @@ async fn cases(site: &Site) -> Vec<Case> {
             json!({ "action": "eat", "tenant": "acme" }),
         ),
         list(route::COUNTS),
+        list(route::FAILURES),
         body(
             route::HOLD,
             json!({ "tenant": "acme", "queue": "default", "for": "1h" }),
@@ -650,5 +655,39 @@ async fn without_tokens_no_session_is_needed_and_other_pages_change_nothing() {
     let cancel = || request("POST", &format!("/v1/jobs/{job}/cancel"), None, None);
     for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:7070", 200)] {
         assert_eq!(site.answer(paged(cancel(), &[("origin", origin)])).await.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn failures_are_grouped_by_what_they_have_in_common() {
+    let site = site("");
+    for message in ["order 1: no 'a.png'", "order 22: no 'b.png'", "order 333: no 'c.png'", "no luck"] {
+        site.job(Duration::ZERO).await;
+        site.all_die_of(message).await;
+    }
+    let ask = async |query: &str| {
+        site.ask("GET", &format!("/v1/failures{query}"), "acme-observe", None).await.json()
+    };
+    let all = ask("").await;
+    let groups = all["groups"].as_array().expect("a list");
+    assert_eq!((&all["looked_at"], &all["complete"], groups.len()), (&json!(4), &json!(true), 2));
+    let most = &groups[0];
+    assert_eq!((&most["jobs"], &most["pattern"]), (&json!(3), &json!("order #: no '…'")));
+    assert_eq!((&most["message"], &most["reason"]), (&json!("order 333: no 'c.png'"), &json!("failed")));
+    assert_eq!(
+        (&most["tenant"], &most["kind"], &most["queue"]),
+        (&json!("acme"), &json!("hog.run"), &json!("default"))
+    );
+    assert!(most["first"].as_str() <= most["last"].as_str() && most["example"].is_string());
+    let one = ask("?limit=1").await;
+    assert_eq!((one["groups"].as_array().map(Vec::len), &one["left_out"]), (Some(1), &json!(1)));
+    for none in
+        ["?kind=other", "?reason=out-of-fuel", "?since=2100-01-01T00:00:00Z", "?until=2000-01-01T00:00:00Z"]
+    {
+        assert_eq!(ask(none).await["groups"], json!([]), "{none}");
+    }
+    for wrong in ["?limit=0", "?limit=1001", "?since=then", "?reason=bad-luck"] {
+        let refused = site.ask("GET", &format!("/v1/failures{wrong}"), "acme-observe", None).await;
+        assert_eq!(refused.status, 400, "{wrong}");
     }
 }
