@@ -7,6 +7,7 @@ mod act;
 mod asks;
 mod breakers;
 mod client;
+mod definitions;
 mod deploys;
 mod events;
 mod failures;
@@ -30,6 +31,7 @@ pub use asks::{
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
+pub use definitions::{AfterAsk, EdgeAsk, FlowAsk, FlowJobAsk, ScheduleAsk};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,
     Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,

@@ -94,6 +94,9 @@ routes! {
     RELEASE = "POST" "/v1/groups/release", Some(Role::Operate);
     /// Schedules, as a [`SchedulesDocument`](crate::SchedulesDocument).
     SCHEDULES = "GET" "/v1/schedules", Some(Role::Observe);
+    /// Adds a schedule, as a [`ScheduleAsk`](crate::ScheduleAsk) says. Answers with a
+    /// [`ScheduleChangedDocument`](crate::ScheduleChangedDocument).
+    ADD_SCHEDULE = "POST" "/v1/schedules", Some(Role::Edit);
     /// One schedule, as a [`ScheduleDocument`](crate::ScheduleDocument).
     SCHEDULE = "GET" "/v1/schedules/{name}", Some(Role::Observe);
     /// Next times of a schedule, as a [`NextDocument`](crate::NextDocument).
@@ -110,6 +113,8 @@ routes! {
     BACKFILL = "POST" "/v1/schedules/{name}/backfill", Some(Role::Operate);
     /// Removes a schedule. Answers with a [`ScheduleChangedDocument`](crate::ScheduleChangedDocument).
     REMOVE_SCHEDULE = "DELETE" "/v1/schedules/{name}", Some(Role::Edit);
+    /// Stores a flow, as a [`FlowAsk`](crate::FlowAsk) says. Answers with a [`StoredFlowDocument`](crate::StoredFlowDocument).
+    STORE_FLOW = "POST" "/v1/flows", Some(Role::Produce);
     /// A flow, as a [`FlowDocument`](crate::FlowDocument).
     FLOW = "GET" "/v1/flows/{id}", Some(Role::Observe);
     /// Cancels all jobs of a flow. Answers with an [`ActedDocument`](crate::ActedDocument).

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::{HeaderMap, StatusCode};
 use sandhog_api::{
     ActedDocument, AllCountsDocument, Answer, BulkAsk, BulkDocument, CountsDocument, DoneDocument, EditAsk,
-    EnqueuedDocument, FailuresDocument, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument, Payloads,
-    Problem, Slug, UnreadDocument, parse_time as parse_at,
+    EnqueuedDocument, FailuresDocument, FlowAsk, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument,
+    Payloads, Problem, Slug, UnreadDocument, parse_time as parse_at,
 };
 use sandhog_broker::{Cursor, Filter, JobAction, LastTimes, Query as Asked};
 use sandhog_config::units::parse_time;
@@ -305,6 +305,17 @@ pub(super) async fn counts(
         all.push(CountsDocument::new(&tenant, counts.iter().collect(), None));
     }
     Ok(Json(AllCountsDocument { tenants: all }))
+}
+
+pub(super) async fn store_flow(
+    caller: Asks,
+    headers: HeaderMap,
+    Extracted(state): Shared,
+    Json(ask): Json<FlowAsk>,
+) -> Result<Response, Refused> {
+    let key = key(&headers)?;
+    let stored = asks::store_flow(&state.service, &caller.0, &state.clock, ask, key).await?;
+    Ok(answered(StatusCode::CREATED, &stored))
 }
 
 /// Number of groups of failures, if nothing else is said.
