@@ -8,8 +8,10 @@ mod asks;
 mod breakers;
 mod client;
 mod daemons;
+mod definitions;
 mod deploys;
 mod events;
+mod failures;
 mod flows;
 mod groups;
 mod holds;
@@ -32,11 +34,13 @@ pub use asks::{
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
 pub use daemons::{DaemonDocument, DaemonsDocument, ServedQueueDocument};
+pub use definitions::{AfterAsk, EdgeAsk, FlowAsk, FlowJobAsk, ScheduleAsk};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,
     Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,
 };
 pub use events::{EventDocument, EventsDocument, GapDocument, PlaceDocument};
+pub use failures::{FailureDocument, FailuresDocument};
 pub use flows::{
     ActedDocument, AfterDocument, FlowDocument, FlowJobDocument, NamedDocument, StoredFlowDocument,
 };

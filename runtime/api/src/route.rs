@@ -74,6 +74,8 @@ routes! {
     COUNTS = "GET" "/v1/counts", Some(Role::Observe);
     /// Queues with the numbers of their jobs, as a [`QueuesDocument`](crate::QueuesDocument).
     QUEUES = "GET" "/v1/queues", Some(Role::Observe);
+    /// Dead jobs in groups, as a [`FailuresDocument`](crate::FailuresDocument).
+    FAILURES = "GET" "/v1/failures", Some(Role::Observe);
     /// Holds, as a [`HoldsDocument`](crate::HoldsDocument).
     HOLDS = "GET" "/v1/holds", Some(Role::Observe);
     /// Holds jobs back, as a [`HoldAsk`](crate::HoldAsk) says. Answers with a [`PausedDocument`](crate::PausedDocument).
@@ -94,6 +96,9 @@ routes! {
     RELEASE = "POST" "/v1/groups/release", Some(Role::Operate);
     /// Schedules, as a [`SchedulesDocument`](crate::SchedulesDocument).
     SCHEDULES = "GET" "/v1/schedules", Some(Role::Observe);
+    /// Adds a schedule, as a [`ScheduleAsk`](crate::ScheduleAsk) says. Answers with a
+    /// [`ScheduleChangedDocument`](crate::ScheduleChangedDocument).
+    ADD_SCHEDULE = "POST" "/v1/schedules", Some(Role::Edit);
     /// One schedule, as a [`ScheduleDocument`](crate::ScheduleDocument).
     SCHEDULE = "GET" "/v1/schedules/{name}", Some(Role::Observe);
     /// Next times of a schedule, as a [`NextDocument`](crate::NextDocument).
@@ -110,6 +115,8 @@ routes! {
     BACKFILL = "POST" "/v1/schedules/{name}/backfill", Some(Role::Operate);
     /// Removes a schedule. Answers with a [`ScheduleChangedDocument`](crate::ScheduleChangedDocument).
     REMOVE_SCHEDULE = "DELETE" "/v1/schedules/{name}", Some(Role::Edit);
+    /// Stores a flow, as a [`FlowAsk`](crate::FlowAsk) says. Answers with a [`StoredFlowDocument`](crate::StoredFlowDocument).
+    STORE_FLOW = "POST" "/v1/flows", Some(Role::Produce);
     /// A flow, as a [`FlowDocument`](crate::FlowDocument).
     FLOW = "GET" "/v1/flows/{id}", Some(Role::Observe);
     /// Cancels all jobs of a flow. Answers with an [`ActedDocument`](crate::ActedDocument).

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_api::{DaemonsDocument, Problem, QueuesDocument};
+use sandhog_api::{DaemonsDocument, FlowAsk, Problem, QueuesDocument};
 use sandhog_broker::{
     Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
 };
@@ -21,17 +21,18 @@ use sandhog_core::schedule::{Decision, Record, Schedule};
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::breakers;
 use sandhog_daemon::service::bulk::{Bulk, Step};
 use sandhog_daemon::service::daemons;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::events;
-use sandhog_daemon::service::flows::{self, Found};
+use sandhog_daemon::service::flows::{self, Found, Routed};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
 use sandhog_daemon::service::queues::{self, Place};
-use sandhog_daemon::service::schedules::{self, Change};
+use sandhog_daemon::service::schedules::{self, Change, Definition};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
 use crate::exit::Failure;
@@ -134,6 +135,11 @@ impl Client {
     /// See [`holds::list`].
     pub(crate) async fn holds(&self, tenant: &TenantId) -> Result<Vec<Hold>, Problem> {
         holds::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`flows::make`]. A flow without an id gets a new one.
+    pub(crate) fn make_flow(&self, ask: FlowAsk<Vec<u8>>) -> Result<Routed, Problem> {
+        flows::make(&self.service, &self.caller, ask, |_| Clock::system().job_id())
     }
 
     /// See [`flows::store`].
@@ -286,6 +292,11 @@ impl Client {
         change: &Change,
     ) -> Result<Decision, Problem> {
         schedules::change(&self.service, &self.caller, tenant, name, change).await
+    }
+
+    /// See [`schedules::define`].
+    pub(crate) fn define_schedule(&self, definition: Definition) -> Result<(Route, Schedule), Problem> {
+        schedules::define(&self.service, &self.caller, Clock::system().now(), definition)
     }
 
     /// See [`schedules::add`].

@@ -24,6 +24,7 @@ pub mod edit;
 pub mod effects;
 pub mod event;
 pub mod fair;
+pub mod fingerprint;
 pub mod flow;
 pub mod grants;
 pub mod group;

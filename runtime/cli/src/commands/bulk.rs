@@ -17,10 +17,8 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::id::{InvalidName, JobId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
-use sandhog_core::time::Timestamp;
-use sandhog_daemon::service::enqueue::Route;
+use sandhog_daemon::service::enqueue::{Route, nth_id};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 use crate::commands::enqueue::{Call, JobKeys, JobMaker, rejected};
 use crate::commands::payload::{Check, NotJson};
@@ -151,17 +149,6 @@ fn repeat(seed: JobId) -> String {
     format!("repeat the command with --ids {seed}: it stores the rest, and nothing a second time")
 }
 
-/// Returns the id of the job of a line, or of a place. It has the seed's time, so that the jobs of a file lie together.
-pub(crate) fn id_of(seed: JobId, line: u64) -> JobId {
-    const CHANCE_BITS: u32 = 80;
-    let mut hash = Sha256::new();
-    hash.update(seed.as_u128().to_be_bytes());
-    hash.update(line.to_be_bytes());
-    let chance = hash.finalize().iter().take(10).fold(0u128, |chance, byte| chance << 8 | u128::from(*byte));
-    let millis = u64::try_from(seed.as_u128() >> CHANCE_BITS).unwrap_or(u64::MAX);
-    JobId::from_parts(Timestamp::from_millis(millis), chance)
-}
-
 async fn await_all(call: &Call<'_>, ids: &[JobId], deadline: Deadline) -> Result<Exit, Failure> {
     if ids.is_empty() {
         call.console.remark("there is no job to wait for");
@@ -258,7 +245,7 @@ impl<'s> Lines<'s> {
             self.source.key.map(|at| at.key("unique key", &payload)).transpose().map_err(wrong)?;
         let group = self.source.group.map(|at| at.key("group", &payload)).transpose().map_err(wrong)?;
         let keys = JobKeys { unique_key: unique_key.flatten(), group: group.flatten() };
-        let job = jobs.job(id_of(self.source.seed, self.number), payload, keys);
+        let job = jobs.job(nth_id(self.source.seed, self.number), payload, keys);
         Ok(Some((self.number, job.map_err(|failure| self.wrong(failure))?)))
     }
 
@@ -367,13 +354,15 @@ fn inside<'v>(value: &'v RawValue, step: &str) -> Option<&'v RawValue> {
 mod tests {
     use sandhog_core::id::UniqueKey;
 
+    use sandhog_core::time::Timestamp;
+
     use super::*;
 
     #[test]
     fn ids_depend_on_the_seed_and_the_line_alone() {
         let seed = |random| JobId::from_parts(Timestamp::from_millis(1_795_543_200_000), random);
-        assert_eq!(id_of(seed(1), 7), id_of(seed(1), 7));
-        let ids = [id_of(seed(1), 7), id_of(seed(1), 8), id_of(seed(2), 7), seed(1)];
+        assert_eq!(nth_id(seed(1), 7), nth_id(seed(1), 7));
+        let ids = [nth_id(seed(1), 7), nth_id(seed(1), 8), nth_id(seed(2), 7), seed(1)];
         assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "{ids:?}");
         assert!(ids.iter().all(|id| id.to_string()[..10] == seed(1).to_string()[..10]), "one time: {ids:?}");
     }

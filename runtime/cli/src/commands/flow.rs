@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use sandhog_api::Slug;
-use sandhog_broker::{Changed, FlowStored, JobAction};
+use sandhog_broker::{Changed, JobAction};
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::Route;
-use sandhog_daemon::service::flows::{FlowPart, Found, from_part, in_order};
+use sandhog_daemon::service::flows::{self, FlowPart, Found, Routed, from_part, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 
 use crate::client::Client;
-use crate::commands::flow_file::{self, Routed};
+use crate::commands::flow_file;
 use crate::commands::wait::{Deadline, Waiting, wait_for_all};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
@@ -125,9 +125,17 @@ impl FlowCommand {
 
 impl Run {
     async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
-        let seed = self.id.unwrap_or_else(|| Clock::system().job_id());
-        let routed = flow_file::read(&self.file, seed, self.tenant.as_ref(), client)?;
+        let mut ask = flow_file::read(&self.file)?;
+        ask.tenant = self.tenant.map(|tenant| tenant.to_string()).or(ask.tenant);
+        ask.id = self.id.map(|id| id.to_string()).or(ask.id);
+        let routed = client.make_flow(ask).map_err(|mut problem| {
+            if problem.slug == Slug::MalformedRequest {
+                problem.detail = format!("{} is no flow: {}", self.file.display(), problem.detail);
+            }
+            problem
+        })?;
         let Routed { flow, routes } = &routed;
+        let seed = flow.id();
         for (node, route) in flow.nodes().iter().zip(routes) {
             for warning in client.unserved(&route.tenant, &route.queue, &node.job.kind) {
                 console.warn(&format!("job `{}`: {warning}", node.name));
@@ -140,8 +148,8 @@ impl Run {
             let failure = Failure::from(error);
             if lost { failure.help(format!("repeat the command with --id {seed}")) } else { failure }
         })?;
-        if stored != FlowStored::Stored {
-            return Err(refused(&routed, stored));
+        if let Some(problem) = flows::refused(&routed, stored) {
+            return Err(problem.into());
         }
         let tenant = routes.first().map(|route| route.tenant.clone());
         let tenant = tenant.ok_or_else(|| Failure::new("a flow has one job at least"))?;
@@ -155,35 +163,6 @@ impl Run {
             }
         }
     }
-}
-
-/// Creates the failure of a flow that was not stored.
-fn refused(Routed { flow, routes }: &Routed, why: FlowStored) -> Failure {
-    let place = |id: JobId| flow.jobs().position(|job| job.id == id).unwrap_or_default();
-    let name = |id: JobId| &flow.nodes()[place(id)].name;
-    let failure = match why {
-        FlowStored::Duplicate { job, holder } => Failure::new(format!(
-            "job `{}`: job {holder}, which is not final yet, holds its unique key",
-            name(job)
-        ))
-        .help(format!("wait for it (`sandhog job show {holder} --wait`) or cancel it")),
-        FlowStored::TooLarge(job) => {
-            let limit = routes[place(job)].bounds.payload;
-            Failure::new(format!("job `{}`: its payload is larger than {limit}", name(job))).help(
-                "pass what is large by reference: a path in a granted folder, a URL, a key of the state",
-            )
-        }
-        FlowStored::Full(excess) => {
-            let Route { tenant, bounds, .. } = &routes[0];
-            Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess)))
-        }
-        FlowStored::Taken(job) => {
-            Failure::new(format!("job `{}`: its id, {job}, is that of another job", name(job)))
-                .help("give another --id, or none")
-        }
-        FlowStored::Stored => Failure::new("the flow is stored"),
-    };
-    failure.help("nothing of the flow was stored")
 }
 
 /// Waits until all these jobs are final. The exit code is that of the one which fared worst.

@@ -9,15 +9,10 @@ use clap::{Args, Subcommand};
 use sandhog_config::units::parse_time;
 use sandhog_core::id::{Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::Priority;
-use sandhog_core::schedule::{
-    self as rules, Base, CatchUp, Cron, Overlap, SCHEDULE_PAYLOAD_MAX, SPREAD_MAX, Source, Template, Times,
-    Zone,
-};
-use sandhog_core::time::Timestamp;
+use sandhog_core::schedule::{CatchUp, Cron, Overlap, Zone};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
-use sandhog_daemon::service::enqueue::Wanted;
-use sandhog_daemon::service::schedules::Change;
+use sandhog_daemon::service::schedules::{Change, Definition, Nominal, point};
 
 use crate::client::Client;
 use crate::commands::payload::{self, Check};
@@ -230,28 +225,10 @@ fn overlaps() -> impl TypedValueParser<Value = Overlap> {
     slugs.map(|slug| Overlap::from_slug(&slug).expect("it is one of them"))
 }
 
-/// Parses a point in time by the clock of a zone.
-fn point(zone: &Zone, text: &str) -> Result<Timestamp, Failure> {
-    zone.parse_time(text).ok_or_else(|| {
-        Failure::new(format!("`{text}` is no point in time"))
-            .help("write it as 2026-11-24T18:00:00Z, or by the schedule's clock as 2026-11-24T18:00")
-    })
-}
-
 impl TimesOptions {
-    fn times(self) -> Result<Times, Failure> {
+    fn nominal(self) -> Nominal {
         let Self { cron, every, phase, exclude, timezone, start, end } = self;
-        let zone = timezone.unwrap_or_else(Zone::utc);
-        let base = match every {
-            Some(period) => Base::Every { period, phase: phase.unwrap_or_default() },
-            None if cron.is_empty() => {
-                return Err(Failure::new("it has no times").help("give --cron or --every"));
-            }
-            None => Base::Cron(cron),
-        };
-        let point = |text: Option<String>| text.map(|text| point(&zone, &text)).transpose();
-        let (start, end) = (point(start)?, point(end)?);
-        Times::new(base, exclude, zone, start, end).map_err(|invalid| Failure::new(invalid.to_string()))
+        Nominal { cron, every, phase, exclude, zone: timezone, start, end }
     }
 }
 
@@ -357,7 +334,7 @@ impl Next {
                 (zone, next)
             }
             None => {
-                let times = times.times()?;
+                let times = times.nominal().times()?;
                 let zone = times.zone().clone();
                 let after = after_in(&zone, Clock::system().now())?;
                 let next = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
@@ -390,37 +367,28 @@ impl Add {
             overlap,
             paused,
         } = *self;
-        let route = client.route(&kind, Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() })?;
         let payload = match (&payload, &file) {
             (None, None) => b"null".to_vec(),
             (inline, file) => payload::read(inline.as_deref(), file.as_deref(), Check::unless(raw))?,
         };
-        if payload.len() > SCHEDULE_PAYLOAD_MAX {
-            let problem = format!("a payload of {} bytes is too large for a schedule", payload.len());
-            return Err(Failure::new(problem).help(format!("at most {SCHEDULE_PAYLOAD_MAX} bytes")));
-        }
         let catch_up = CatchUp { window: catch_up_window, most: catch_up_most };
-        if spread > SPREAD_MAX || catch_up.window > CatchUp::WINDOW_MAX || catch_up.most > CatchUp::MOST_MAX {
-            return Err(Failure::new("--spread is at most 1d, --catch-up-window 31d, --catch-up-most 1000"));
-        }
-        for warning in client.unserved(&route.tenant, &route.queue, &kind) {
-            console.warn(&warning);
-        }
-        let schedule = rules::Schedule {
+        let (nominal, priority) = (times.nominal(), Priority(priority));
+        let (route, schedule) = client.define_schedule(Definition {
             name,
-            source: Source::Command,
-            times: times.times()?,
-            job: Template { kind, queue: route.queue.clone(), payload, priority: Priority(priority) },
+            nominal,
+            kind,
+            payload,
+            tenant,
+            queue,
+            priority,
             spread,
             times_max,
             catch_up,
             overlap,
             paused,
-        };
-        let now = Clock::system().now();
-        if schedule.times.next_after(now).is_none() {
-            return Err(Failure::new("it would never fire")
-                .help("`sandhog schedule next` shows the times of expressions"));
+        })?;
+        for warning in client.unserved(&route.tenant, &route.queue, &schedule.job.kind) {
+            console.warn(&warning);
         }
         client.add_schedule(&route.tenant, &schedule).await?;
         render::tell(console, &route.tenant, &schedule.name, "added", &[])

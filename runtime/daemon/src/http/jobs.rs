@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use hyper::{HeaderMap, StatusCode};
 use sandhog_api::{
     ActedDocument, AllCountsDocument, Answer, BulkAsk, BulkDocument, CountsDocument, DoneDocument, EditAsk,
-    EnqueuedDocument, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument, Payloads, Problem, Slug,
-    UnreadDocument, parse_time as parse_at,
+    EnqueuedDocument, FailuresDocument, FlowAsk, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument,
+    Payloads, Problem, Slug, UnreadDocument, parse_time as parse_at,
 };
 use sandhog_broker::{Cursor, Filter, JobAction, LastTimes, Query as Asked};
 use sandhog_config::units::parse_time;
@@ -21,8 +21,9 @@ use sandhog_core::reason::Reason;
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
+use crate::service::failures::{FAILURES_SHOWN_MAX, Failed};
 use crate::service::flows::FlowPart;
-use crate::service::{Caller, asks, flows, jobs, labels_of, malformed, parsed, tenants};
+use crate::service::{Caller, asks, failures, flows, holds, jobs, labels_of, malformed, parsed, tenants};
 
 /// Header by which a request is known when it is repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -298,6 +299,40 @@ pub(super) async fn counts(
         all.push(CountsDocument::new(&tenant, counts.iter().collect(), None));
     }
     Ok(Json(AllCountsDocument { tenants: all }))
+}
+
+pub(super) async fn store_flow(
+    caller: Asks,
+    headers: HeaderMap,
+    Extracted(state): Shared,
+    Json(ask): Json<FlowAsk>,
+) -> Result<Response, Refused> {
+    let key = key(&headers)?;
+    let stored = asks::store_flow(&state.service, &caller.0, &state.clock, ask, key).await?;
+    Ok(answered(StatusCode::CREATED, &stored))
+}
+
+/// Number of groups of failures, if nothing else is said.
+const GROUPS: usize = 50;
+
+pub(super) async fn failures_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<FailuresDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let failed = Failed {
+        kind: query.take("kind", Kind::parse)?,
+        reason: query.take("reason", reason_of)?,
+        since: query.take("since", parse_at)?,
+        until: query.take("until", parse_at)?,
+    };
+    let limit = query.take("limit", str::parse::<usize>)?.unwrap_or(GROUPS);
+    query.end()?;
+    if !(1..=FAILURES_SHOWN_MAX).contains(&limit) {
+        return Err(malformed("the parameter `limit`", &"it is 1 to 1000").into());
+    }
+    Ok(Json(failures::find(&state.service, &caller.0, tenant.as_ref(), &failed, limit).await?))
 }
 
 pub(super) async fn flow(

@@ -120,6 +120,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::BULK, post(jobs::bulk))
         .at(route::COUNTS, get(jobs::counts))
         .at(route::QUEUES, get(queues::list))
+        .at(route::FAILURES, get(jobs::failures_of))
         .at(route::HOLDS, get(rules::holds_of))
         .at(route::HOLD, post(rules::hold))
         .at(route::LIFT, delete(rules::lift))
@@ -129,6 +130,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::GROUPS, get(rules::groups_of))
         .at(route::RELEASE, post(rules::release))
         .at(route::SCHEDULES, get(rules::schedules_of))
+        .at(route::ADD_SCHEDULE, post(rules::add_schedule))
         .at(route::SCHEDULE, get(rules::schedule))
         .at(route::SCHEDULE_NEXT, get(rules::next))
         .at(route::PAUSE_SCHEDULE, post(rules::pause))
@@ -136,6 +138,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .at(route::RUN_SCHEDULE, post(rules::run))
         .at(route::BACKFILL, post(rules::backfill))
         .at(route::REMOVE_SCHEDULE, delete(rules::remove))
+        .at(route::STORE_FLOW, post(jobs::store_flow))
         .at(route::FLOW, get(jobs::flow))
         .at(route::CANCEL_FLOW, post(jobs::cancel_flow))
         .at(route::REDRIVE_FLOW, post(jobs::redrive_flow))
@@ -179,7 +182,7 @@ impl Routes {
 struct BodyMax(usize);
 
 /// Routes in whose bodies there are payloads.
-const LARGE: [Route; 3] = [route::ENQUEUE, route::ENQUEUE_MANY, route::EDIT];
+const LARGE: [Route; 4] = [route::ENQUEUE, route::ENQUEUE_MANY, route::STORE_FLOW, route::EDIT];
 
 /// Lets a request through whose caller has the role that the route takes, once there is room for its body.
 async fn admit(

@@ -4,7 +4,7 @@ use axum::extract::State as Extracted;
 use sandhog_api::{
     BackfillAsk, BreakerDocument, BreakersDocument, ForceBreakerAsk, HeldDocument, HeldGroupsDocument,
     HoldAsk, HoldDocument, HoldsDocument, NextDocument, PauseScheduleAsk, PausedDocument, Problem,
-    ReleaseAsk, ReleasedDocument, ResetBreakerAsk, ResumedDocument, ScheduleChangedDocument,
+    ReleaseAsk, ReleasedDocument, ResetBreakerAsk, ResumedDocument, ScheduleAsk, ScheduleChangedDocument,
     ScheduleDocument, SchedulesDocument, Slug, Time, UnreadScheduleDocument, parse_time as parse_at,
 };
 use sandhog_config::units::parse_time;
@@ -15,7 +15,7 @@ use sandhog_core::time::Timestamp;
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared};
 use crate::service::schedules::Change;
-use crate::service::{Caller, Service, breakers, groups, holds, malformed, parsed, schedules, tenants};
+use crate::service::{Caller, Service, asks, breakers, groups, holds, malformed, parsed, schedules, tenants};
 
 /// Number of the next times of a schedule, if nothing else is said, and at most.
 const NEXT: (usize, usize) = (10, 1000);
@@ -191,6 +191,22 @@ pub(super) async fn schedules_of(
         }
     }
     Ok(Json(all))
+}
+
+pub(super) async fn add_schedule(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<ScheduleAsk>,
+) -> Result<Json<ScheduleChangedDocument>, Refused> {
+    let (service, caller) = (&state.service, &caller.0);
+    let (route, schedule) = schedules::define(service, caller, state.clock.now(), asks::schedule(&ask)?)?;
+    schedules::add(service, caller, &route.tenant, &schedule).await?;
+    Ok(Json(ScheduleChangedDocument {
+        tenant: route.tenant.to_string(),
+        schedule: schedule.name.to_string(),
+        done: "added".to_owned(),
+        jobs: Vec::new(),
+    }))
 }
 
 pub(super) async fn schedule(

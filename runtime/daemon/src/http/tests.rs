@@ -133,10 +133,14 @@ impl Site {
 
     /// Buries all jobs that are ready.
     async fn all_die(&self) {
+        self.all_die_of("no luck").await;
+    }
+
+    async fn all_die_of(&self, message: &str) {
         let (acme, queues) = (acme(), [(queue(), 100)]);
         let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
         for lease in self.broker.lease(ask).await.expect("the model answers").leases {
-            let bury = Settlement::Bury { reason: Reason::Failed, message: "no luck".to_owned() };
+            let bury = Settlement::Bury { reason: Reason::Failed, message: message.to_owned() };
             self.broker.settle(&acme, &[Settle::new(lease.token, bury)]).await.expect("the model answers");
         }
     }
@@ -276,6 +280,7 @@ async fn cases(site: &Site) -> Vec<Case> {
         ),
         list(route::COUNTS),
         list(route::QUEUES),
+        list(route::FAILURES),
         body(
             route::HOLD,
             json!({ "tenant": "acme", "queue": "default", "for": "1h" }),
@@ -305,6 +310,11 @@ async fn cases(site: &Site) -> Vec<Case> {
             json!({ "tenant": "acme", "queue": "!", "group": "g" }),
         ),
         list(route::SCHEDULES),
+        body(
+            route::ADD_SCHEDULE,
+            json!({ "tenant": "acme", "name": "nightly", "kind": "hog.run", "cron": ["0 2 * * *"], "timezone": "Europe/Berlin" }),
+            json!({ "tenant": "acme", "name": "nightly", "kind": "hog.run" }),
+        ),
         of_part(route::SCHEDULE, "hourly", None, None),
         of_part(route::SCHEDULE_NEXT, "hourly", None, None),
         of_part(
@@ -322,6 +332,14 @@ async fn cases(site: &Site) -> Vec<Case> {
             Some(json!({ "from": "then" })),
         ),
         of_part(route::REMOVE_SCHEDULE, "hourly", None, None),
+        Case {
+            status: 201,
+            ..body(
+                route::STORE_FLOW,
+                json!({ "tenant": "acme", "jobs": [{ "name": "a", "kind": "hog.run" }, { "name": "b", "kind": "hog.run", "after": ["a"] }] }),
+                json!({ "tenant": "acme", "jobs": [{ "name": "a", "kind": "hog.run", "after": ["b"] }] }),
+            )
+        },
         of_part(route::FLOW, &flow, None, None),
         of_part(route::CANCEL_FLOW, &flow, None, None),
         of_part(route::REDRIVE_FLOW, &flow, None, None),
@@ -758,5 +776,104 @@ async fn without_tokens_no_session_is_needed_and_other_pages_change_nothing() {
     let cancel = || request("POST", &format!("/v1/jobs/{job}/cancel"), None, None);
     for (origin, status) in [("https://evil.example", 403), ("null", 403), ("http://localhost:7070", 200)] {
         assert_eq!(site.answer(paged(cancel(), &[("origin", origin)])).await.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn failures_are_grouped_by_what_they_have_in_common() {
+    let site = site("");
+    for message in ["order 1: no 'a.png'", "order 22: no 'b.png'", "order 333: no 'c.png'", "no luck"] {
+        site.job(Duration::ZERO).await;
+        site.all_die_of(message).await;
+    }
+    let ask = async |query: &str| {
+        site.ask("GET", &format!("/v1/failures{query}"), "acme-observe", None).await.json()
+    };
+    let all = ask("").await;
+    let groups = all["groups"].as_array().expect("a list");
+    assert_eq!((&all["looked_at"], &all["complete"], groups.len()), (&json!(4), &json!(true), 2));
+    let most = &groups[0];
+    assert_eq!((&most["jobs"], &most["pattern"]), (&json!(3), &json!("order #: no '…'")));
+    assert_eq!((&most["message"], &most["reason"]), (&json!("order 333: no 'c.png'"), &json!("failed")));
+    assert_eq!(
+        (&most["tenant"], &most["kind"], &most["queue"]),
+        (&json!("acme"), &json!("hog.run"), &json!("default"))
+    );
+    assert!(most["first"].as_str() <= most["last"].as_str() && most["example"].is_string());
+    let one = ask("?limit=1").await;
+    assert_eq!((one["groups"].as_array().map(Vec::len), &one["left_out"]), (Some(1), &json!(1)));
+    for none in
+        ["?kind=other", "?reason=out-of-fuel", "?since=2100-01-01T00:00:00Z", "?until=2000-01-01T00:00:00Z"]
+    {
+        assert_eq!(ask(none).await["groups"], json!([]), "{none}");
+    }
+    for wrong in ["?limit=0", "?limit=1001", "?since=then", "?reason=bad-luck"] {
+        let refused = site.ask("GET", &format!("/v1/failures{wrong}"), "acme-observe", None).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_flow_is_stored_whole_and_once() {
+    let site = site("");
+    let ask = async |key: &str, second: Value| {
+        let jobs = json!({ "jobs": [{ "name": "a", "kind": "hog.run", "payload": { "n": 1 } }, second] });
+        let mut request = request("POST", "/v1/flows", Some("acme-produce"), Some(&jobs));
+        request.headers_mut().insert("idempotency-key", key.parse().expect("a value"));
+        site.answer(request).await
+    };
+    let after = |edge: Value| json!({ "name": "b", "kind": "hog.run", "after": [edge], "outputs": true });
+    let first = ask("k", after(json!("a"))).await;
+    assert_eq!((first.status, &first.json()["jobs"][1]["name"]), (201, &json!("b")), "{}", first.text);
+    assert_eq!(ask("k", after(json!("a"))).await.json(), first.json(), "it is the same flow");
+    let other = ask("l", after(json!({ "job": "a", "on_failure": "ignore" }))).await;
+    assert_ne!(other.json()["flow"], first.json()["flow"]);
+    let shown = format!("/v1/flows/{}", first.json()["flow"].as_str().expect("an id"));
+    let shown = site.ask("GET", &shown, "acme-observe", None).await.json();
+    assert_eq!(
+        (&shown["jobs"][0]["state"], &shown["jobs"][1]["state"]),
+        (&json!("ready"), &json!("blocked"))
+    );
+    for wrong in [
+        after(json!("c")),
+        after(json!({ "job": "a", "on_failure": "cry" })),
+        json!({ "name": "a", "kind": "hog.run" }),
+        json!({ "name": "b", "kind": "hog.run", "delay": "soon" }),
+        json!({ "name": "b", "kind": "hog.run", "afterr": [] }),
+    ] {
+        let refused = ask("m", wrong.clone()).await;
+        assert_eq!(refused.status, 400, "{wrong}: {}", refused.text);
+    }
+    let large = json!({ "name": "b", "kind": "hog.run", "payload": "x".repeat(20_000) });
+    assert_eq!(ask("n", large).await.status, 413);
+    let counts = site.ask("GET", "/v1/counts", "acme-observe", None).await.json();
+    assert_eq!(counts["tenants"][0]["counts"]["ready"], json!(2), "nothing of a wrong one is stored");
+}
+
+#[tokio::test]
+async fn a_schedule_is_added_as_the_command_line_adds_it() {
+    let site = site("");
+    let ask = async |more: Value| {
+        let mut body = json!({ "name": "poll", "kind": "hog.run", "every": "90s", "payload": { "feed": 7 } });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        site.ask("POST", "/v1/schedules", "acme-edit", Some(body)).await
+    };
+    let added = ask(json!({ "overlap": "allow", "spread": "10s", "catch_up_most": 3 })).await;
+    assert_eq!((added.status, &added.json()["done"]), (200, &json!("added")), "{}", added.text);
+    let shown = site.ask("GET", "/v1/schedules/poll", "acme-observe", None).await.json();
+    assert_eq!((&shown["every_ms"], &shown["overlap"]), (&json!(90_000), &json!("allow")));
+    for wrong in [
+        json!({ "name": "not a name" }),
+        json!({ "cron": ["0 2 * * *"] }),
+        json!({ "every": null, "cron": ["61 * * * *"] }),
+        json!({ "timezone": "Mars/Base" }),
+        json!({ "overlap": "sometimes" }),
+        json!({ "spread": "2d" }),
+        json!({ "end": "2000-01-01T00:00:00Z" }),
+        json!({ "start": "then" }),
+        json!({ "text": "as well" }),
+    ] {
+        let refused = ask(wrong.clone()).await;
+        assert_eq!(refused.status, 400, "{wrong}: {}", refused.text);
     }
 }

@@ -2,20 +2,27 @@
 
 use std::time::Duration;
 
-use sandhog_api::{Answer, AnswerDocument, EditAsk, EnqueuedDocument, JobAsk, Problem, Slug};
+use sandhog_api::{
+    Answer, AnswerDocument, EditAsk, EnqueuedDocument, FlowAsk, JobAsk, Problem, ScheduleAsk, Slug,
+    StoredFlowDocument,
+};
 use sandhog_broker::Enqueued;
 use sandhog_config::units::parse_time;
 use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::id::{
-    ContentType, GroupKey, JobId, Kind, QueueName, Revision, TenantId, TraceParent, TraceState, UniqueKey,
+    ContentType, GroupKey, JobId, Kind, QueueName, Revision, ScheduleName, TenantId, TraceParent, TraceState,
+    UniqueKey,
 };
 use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
+use sandhog_core::schedule::{CatchUp, Cron, Overlap, Zone};
 use sandhog_core::time::Timestamp;
 use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::enqueue::{self, Route, Wanted};
-use super::{Caller, Service, labels_of, malformed, parsed};
+use super::schedules::{Definition, Nominal};
+use super::{Caller, Service, flows, labels_of, malformed, parsed};
 use crate::clock::Clock;
 use crate::unique;
 
@@ -80,10 +87,7 @@ async fn enqueue_each(
         let message = format!("{} jobs are more than {ENQUEUE_MAX} at once", asks.len());
         return Err(Problem::new(Slug::RequestTooLarge, message));
     }
-    if key.is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX) {
-        let message = format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes");
-        return Err(Problem::new(Slug::MalformedRequest, message));
-    }
+    check_key(key)?;
     let (mut jobs, mut terms) = (Vec::with_capacity(asks.len()), Vec::with_capacity(asks.len()));
     for (n, ask) in asks.iter().enumerate() {
         let made = make(service, caller, clock, ask, key.map(|key| (key, n)));
@@ -196,6 +200,7 @@ fn make(
         (parent, state) => parent.map(|parent| TraceContext { parent, state }),
     };
     let is_keyed = unique_key.is_some();
+    let payload = payload(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?;
     let job = NewJob {
         priority: ask.priority.map(Priority).unwrap_or_default(),
         unique_key: unique_key.map(|key| unique::stored(&kind, &key)),
@@ -210,10 +215,86 @@ fn make(
             flow: None,
             unique: if is_keyed { unique } else { UniqueRule::default() },
         },
-        ..NewJob::new(id, route.queue.clone(), kind, payload(ask)?)
+        ..NewJob::new(id, route.queue.clone(), kind, payload)
     };
     let rejects = ask.on_clash.as_deref() == Some("reject");
     Ok((job.starting_after(delay), Terms { route, rejects }))
+}
+
+/// Checks what a request is known by when it is repeated.
+fn check_key(key: Option<&str>) -> Result<(), Problem> {
+    if key.is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX) {
+        let message = format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes");
+        return Err(Problem::new(Slug::MalformedRequest, message));
+    }
+    Ok(())
+}
+
+/// Stores the flow that a request asks for. `key` is what the request is known by when it is repeated.
+///
+/// # Errors
+/// It can't be understood, is no flow, or was refused: then nothing of it is stored. Or the broker can't be asked: then it is open
+/// whether it is.
+pub async fn store_flow(
+    service: &Service,
+    caller: &Caller,
+    clock: &Clock,
+    ask: FlowAsk,
+    key: Option<&str>,
+) -> Result<StoredFlowDocument, Problem> {
+    check_key(key)?;
+    let ask = ask.with_payloads(|payload| Ok::<_, Problem>(payload.get().as_bytes().to_vec()))?;
+    let id = |tenant: &TenantId| key.map_or_else(|| clock.job_id(), |key| id_of(tenant, key, 0));
+    let routed = flows::make(service, caller, ask, id)?;
+    let stored = flows::store(service, caller, &routed.flow, &routed.routes).await?;
+    match (flows::refused(&routed, stored), routed.routes.first()) {
+        (None, Some(first)) => Ok(StoredFlowDocument::new(&first.tenant, &routed.flow)),
+        (Some(problem), _) => Err(problem),
+        (None, None) => Err(Problem::new(Slug::MalformedRequest, "a flow has one job at least")),
+    }
+}
+
+/// Returns the definition of a schedule that is asked for.
+///
+/// # Errors
+/// The request can't be understood.
+pub fn schedule(ask: &ScheduleAsk) -> Result<Definition, Problem> {
+    let time = |what, text: &Option<String>| parsed(what, text.as_deref(), parse_time);
+    let crons = |what: &str, texts: &[String]| {
+        let parse = |text: &String| Cron::parse(text).map_err(|invalid| malformed(what, &invalid.why));
+        texts.iter().map(parse).collect::<Result<Vec<_>, Problem>>()
+    };
+    let overlap = |slug: &str| {
+        let known = || format!("it is one of {}", Overlap::ALL.map(Overlap::slug).join(", "));
+        Overlap::from_slug(slug).ok_or_else(known)
+    };
+    let nominal = Nominal {
+        cron: crons("cron", &ask.cron)?,
+        every: time("every", &ask.every)?,
+        phase: time("phase", &ask.phase)?,
+        exclude: crons("exclude", &ask.exclude)?,
+        zone: parsed("timezone", ask.timezone.as_deref(), Zone::parse)?,
+        start: ask.start.clone(),
+        end: ask.end.clone(),
+    };
+    let usual = CatchUp::default();
+    Ok(Definition {
+        name: ScheduleName::parse(&ask.name).map_err(|error| malformed("name", &error))?,
+        nominal,
+        kind: Kind::parse(&ask.kind).map_err(|error| malformed("kind", &error))?,
+        payload: payload(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?,
+        tenant: parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?,
+        queue: parsed("queue", ask.queue.as_deref(), QueueName::parse)?,
+        priority: ask.priority.map(Priority).unwrap_or_default(),
+        spread: time("spread", &ask.spread)?.unwrap_or_default(),
+        times_max: ask.times,
+        catch_up: CatchUp {
+            window: time("catch_up_window", &ask.catch_up_window)?.unwrap_or(usual.window),
+            most: ask.catch_up_most.unwrap_or(usual.most),
+        },
+        overlap: parsed("overlap", ask.overlap.as_deref(), overlap)?.unwrap_or_default(),
+        paused: ask.paused,
+    })
 }
 
 /// Returns the id of a job of a request that is known by its key. The same request has the same ids, whenever it comes.
@@ -228,8 +309,8 @@ fn id_of(tenant: &TenantId, key: &str, n: usize) -> JobId {
     JobId::from_parts(Timestamp::from_millis(0), chance)
 }
 
-fn payload(ask: &JobAsk) -> Result<Vec<u8>, Problem> {
-    match (&ask.payload, &ask.text, &ask.hex) {
+fn payload(json: Option<&RawValue>, text: Option<&str>, hex: Option<&str>) -> Result<Vec<u8>, Problem> {
+    match (json, text, hex) {
         (None, None, None) => Ok(b"null".to_vec()),
         (Some(json), None, None) => Ok(json.get().as_bytes().to_vec()),
         (None, Some(text), None) => Ok(text.as_bytes().to_vec()),

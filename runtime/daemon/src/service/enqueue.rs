@@ -5,9 +5,11 @@ use std::time::Duration;
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Enqueued, Error};
 use sandhog_config::{Config, Plugin, nearest};
-use sandhog_core::id::{Kind, QueueName, TenantId};
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
+use sandhog_core::time::Timestamp;
+use sha2::{Digest, Sha256};
 
 use super::{Caller, Role, Service, list, of_broker, tenants};
 
@@ -112,6 +114,19 @@ pub async fn enqueue(
     caller.needs(Role::Produce)?;
     let tenant = tenants::known(&service.config(), caller, &route.tenant)?;
     until_answered(|| service.broker.enqueue_within(&tenant, jobs, &route.bounds)).await
+}
+
+/// Returns the id of the `n`th of the jobs that are stored together, which follows from that of the first. It has the same time, so
+/// that they lie together.
+#[must_use]
+pub fn nth_id(first: JobId, n: u64) -> JobId {
+    const CHANCE_BITS: u32 = 80;
+    let mut hash = Sha256::new();
+    hash.update(first.as_u128().to_be_bytes());
+    hash.update(n.to_be_bytes());
+    let chance = hash.finalize().iter().take(10).fold(0u128, |chance, byte| chance << 8 | u128::from(*byte));
+    let millis = u64::try_from(first.as_u128() >> CHANCE_BITS).unwrap_or(u64::MAX);
+    JobId::from_parts(Timestamp::from_millis(millis), chance)
 }
 
 /// Calls the broker by `call`, which has to be safe to repeat, until it answers or has been called [`TRIES`] times.

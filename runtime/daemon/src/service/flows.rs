@@ -2,18 +2,133 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fmt::Display;
 use std::str::FromStr;
 
-use sandhog_api::{Problem, Slug};
+use sandhog_api::{AfterAsk, EdgeAsk, FlowAsk, FlowJobAsk, Problem, Slug};
 use sandhog_broker::{Changed, FlowStored, FlowView, JobAction};
+use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
-use sandhog_core::flow::{Flow, FlowJobView};
-use sandhog_core::id::{FlowJobName, InvalidName, JobId, TenantId};
-use sandhog_core::job::{NewJob, State};
+use sandhog_core::flow::{After, Flow, FlowJob, FlowJobView, OnFailure};
+use sandhog_core::id::{FlowJobName, GroupKey, InvalidName, JobId, Kind, QueueName, TenantId, UniqueKey};
+use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 
-use super::enqueue::{Route, until_answered};
-use super::{Caller, Role, Service, jobs, of_broker, tenants};
+use super::enqueue::{Route, Wanted, nth_id, route, until_answered};
+use super::{Caller, Role, Service, jobs, malformed, of_broker, parsed, tenants};
+use crate::unique;
+
+/// Flow that isn't stored yet, and the route of each of its jobs: one at least, all of one tenant.
+#[derive(Debug)]
+pub struct Routed {
+    /// The flow.
+    pub flow: Flow,
+    /// The routes, in the order of its jobs.
+    pub routes: Vec<Route>,
+}
+
+/// Makes a flow of what is asked for. Its id is the one that is asked for, or else `id` makes it for its tenant; those of its jobs
+/// follow from it.
+///
+/// # Errors
+/// It can't be understood, is no flow, or a job of it has no route.
+pub fn make(
+    service: &Service,
+    caller: &Caller,
+    ask: FlowAsk<Vec<u8>>,
+    id: impl FnOnce(&TenantId) -> JobId,
+) -> Result<Routed, Problem> {
+    let mut tenant = parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?;
+    let given = parsed("id", ask.id.as_deref(), JobId::parse)?;
+    let mut routes = Vec::with_capacity(ask.jobs.len());
+    for job in &ask.jobs {
+        let of_job = |what: &str| format!("job `{}`: {what}", job.name);
+        let kind = Kind::parse(&job.kind).map_err(|error| malformed(&of_job("kind"), &error))?;
+        let queue = parsed(&of_job("queue"), job.queue.as_deref(), QueueName::parse)?;
+        let wanted = Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() };
+        let route = route(service, caller, &kind, wanted)?;
+        tenant = Some(route.tenant.clone());
+        routes.push((kind, route));
+    }
+    let Some((_, first)) = routes.first() else {
+        return Err(Problem::new(Slug::MalformedRequest, "a flow has one job at least"));
+    };
+    let seed = given.unwrap_or_else(|| id(&first.tenant));
+    let mut made = Vec::with_capacity(routes.len());
+    for (place, (ask, (kind, route))) in ask.jobs.into_iter().zip(&routes).enumerate() {
+        let id = if place == 0 { seed } else { nth_id(seed, place as u64) };
+        made.push(job(ask, id, kind, &route.queue)?);
+    }
+    let flow = Flow::new(made).map_err(|error| malformed("jobs", &error))?;
+    Ok(Routed { flow, routes: routes.into_iter().map(|(_, route)| route).collect() })
+}
+
+/// Makes a job of a flow.
+fn job(ask: FlowJobAsk<Vec<u8>>, id: JobId, kind: &Kind, queue: &QueueName) -> Result<FlowJob, Problem> {
+    let of_job = |what: &str| format!("job `{}`: {what}", ask.name);
+    let wrong = |what: &str, error: &dyn Display| malformed(&of_job(what), error);
+    let name = FlowJobName::parse(&ask.name).map_err(|error| malformed("name", &error))?;
+    let key = parsed(&of_job("unique_key"), ask.unique_key.as_deref(), UniqueKey::parse)?;
+    let group = parsed(&of_job("group"), ask.group.as_deref(), GroupKey::parse)?;
+    let after = |after: &AfterAsk| {
+        let (before, on_failure) = match after {
+            AfterAsk::Name(before) => (before, None),
+            AfterAsk::Edge(EdgeAsk { job, on_failure }) => (job, on_failure.as_deref()),
+        };
+        let on_failure = match on_failure {
+            None => OnFailure::default(),
+            Some(slug) => OnFailure::from_slug(slug).ok_or_else(|| {
+                wrong("on_failure", &format!("it is `{slug}`, and may be fail, ignore or hold"))
+            })?,
+        };
+        let job = FlowJobName::parse(before).map_err(|error| wrong("after", &error))?;
+        Ok(After { job, on_failure })
+    };
+    let after = ask.after.iter().map(after).collect::<Result<_, Problem>>()?;
+    let delay = parsed(&of_job("delay"), ask.delay.as_deref(), parse_time)?.unwrap_or_default();
+    let job = NewJob {
+        delay,
+        priority: ask.priority.map(Priority).unwrap_or_default(),
+        unique_key: key.map(|key| unique::stored(kind, &key)),
+        options: JobOptions { group, ..JobOptions::default() },
+        ..NewJob::new(id, queue.clone(), kind.clone(), ask.payload.unwrap_or_else(|| b"null".to_vec()))
+    };
+    Ok(FlowJob { name, job, after, takes_outputs: ask.outputs })
+}
+
+/// Makes the problem that a flow was not stored. `None` if it was.
+#[must_use]
+pub fn refused(Routed { flow, routes }: &Routed, stored: FlowStored) -> Option<Problem> {
+    let place = |id: JobId| flow.jobs().position(|job| job.id == id).unwrap_or_default();
+    let refused = |slug, id: JobId, why: String| {
+        Problem::new(slug, format!("job `{}`: {why}", flow.nodes()[place(id)].name))
+    };
+    let problem = match stored {
+        FlowStored::Stored => return None,
+        FlowStored::Duplicate { job, holder } => {
+            let why = format!("job {holder}, which is not final yet, holds its unique key");
+            let help = format!("wait for it (`sandhog job show {holder} --wait`) or cancel it");
+            refused(Slug::Conflict, job, why).help(help)
+        }
+        FlowStored::TooLarge(job) => {
+            let limit = routes.get(place(job)).map_or(QueueBounds::PAYLOAD_MAX, |route| route.bounds.payload);
+            refused(Slug::RequestTooLarge, job, format!("its payload is larger than {limit}")).help(
+                "pass what is large by reference: a path in a granted folder, a URL, a key of the state",
+            )
+        }
+        FlowStored::Full(excess) => {
+            let explained = routes.first().map(|Route { tenant, bounds, .. }| {
+                format!("{} of tenants.{tenant}", bounds.explain(excess))
+            });
+            Problem::new(Slug::QueueFull, explained.unwrap_or_default())
+        }
+        FlowStored::Taken(job) => {
+            refused(Slug::Conflict, job, format!("its id, {job}, is that of another job"))
+                .help("give another id, or none")
+        }
+    };
+    Some(problem.help("nothing of the flow was stored"))
+}
 
 /// A flow that was found, as the caller gets to see it.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! | [`bulk`] | acting on all jobs that a filter lets through |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
 //! | [`asks`] | jobs as programs ask for them |
+//! | [`failures`] | dead jobs, in groups of those that died of the same |
 //! | [`flows`] | jobs that wait for others: storing them, and looking at them |
 //! | [`breakers`] | circuit breakers: their states, and changes of them by hand |
 //! | [`holds`] | pausing jobs, and what is held back |
@@ -28,6 +29,7 @@ mod caller;
 pub mod daemons;
 pub mod enqueue;
 pub mod events;
+pub mod failures;
 pub mod flows;
 pub mod groups;
 pub mod health;

@@ -1,13 +1,21 @@
 //! Use cases on schedules: looking at them, pausing, running, adding and removing them.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::ScheduleWritten;
 use sandhog_config::nearest;
-use sandhog_core::id::{JobId, ScheduleName, TenantId};
+use sandhog_core::id::{JobId, Kind, QueueName, ScheduleName, TenantId};
+use sandhog_core::job::Priority;
 use sandhog_core::quota::QueueBounds;
-use sandhog_core::schedule::{Decision, Pause, Record, SCHEDULES_MAX, Schedule, Source};
+use sandhog_core::schedule::{
+    Base, CatchUp, Cron, Decision, Overlap, Pause, Record, SCHEDULE_PAYLOAD_MAX, SCHEDULES_MAX, SPREAD_MAX,
+    Schedule, Source, Template, Times, Zone,
+};
 use sandhog_core::time::Timestamp;
 
+use super::enqueue::{Route, Wanted, route};
 use super::{Caller, Role, Service, list as list_names, of_broker, tenants};
 use crate::schedule::step::{self, Known};
 
@@ -137,6 +145,123 @@ pub async fn change(
         }
     }
     Err(busy(name))
+}
+
+/// Nominal times, as somebody asks for them.
+#[derive(Debug, Clone, Default)]
+pub struct Nominal {
+    /// Cron expressions; none where there is an interval.
+    pub cron: Vec<Cron>,
+    /// Interval.
+    pub every: Option<Duration>,
+    /// Offset of the interval.
+    pub phase: Option<Duration>,
+    /// Cron expressions whose times are left out.
+    pub exclude: Vec<Cron>,
+    /// Time zone by whose clock they go. `None` for UTC.
+    pub zone: Option<Zone>,
+    /// Time before which there is none, in RFC 3339 or by the zone's clock.
+    pub start: Option<String>,
+    /// Time from which on there is none, in RFC 3339 or by the zone's clock.
+    pub end: Option<String>,
+}
+
+impl Nominal {
+    /// Returns the times.
+    ///
+    /// # Errors
+    /// There are none, both a cron expression and an interval, or a point in time can't be read.
+    pub fn times(self) -> Result<Times, Problem> {
+        let Self { cron, every, phase, exclude, zone, start, end } = self;
+        let refused = |why: &str| Problem::new(Slug::MalformedRequest, why);
+        let zone = zone.unwrap_or_else(Zone::utc);
+        let base = match (every, cron.is_empty()) {
+            (Some(period), true) => Base::Every { period, phase: phase.unwrap_or_default() },
+            (Some(_), false) => return Err(refused("it has cron expressions and an interval")),
+            (None, true) => {
+                return Err(refused("it has no times").help("give it `cron` or `every`"));
+            }
+            (None, false) if phase.is_some() => return Err(refused("it has a phase and no interval")),
+            (None, false) => Base::Cron(cron),
+        };
+        let point = |text: Option<String>| text.map(|text| point(&zone, &text)).transpose();
+        let (start, end) = (point(start)?, point(end)?);
+        Times::new(base, exclude, zone, start, end).map_err(|invalid| refused(&invalid.to_string()))
+    }
+}
+
+/// Parses a point in time by the clock of a zone.
+///
+/// # Errors
+/// The text is none.
+pub fn point(zone: &Zone, text: &str) -> Result<Timestamp, Problem> {
+    zone.parse_time(text).ok_or_else(|| {
+        Problem::new(Slug::MalformedRequest, format!("`{text}` is no point in time"))
+            .help("write it as 2026-11-24T18:00:00Z, or by the schedule's clock as 2026-11-24T18:00")
+    })
+}
+
+/// Definition of a schedule, as somebody asks for it.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    /// Name.
+    pub name: ScheduleName,
+    /// Nominal times.
+    pub nominal: Nominal,
+    /// Kind of its jobs.
+    pub kind: Kind,
+    /// Payload of its jobs.
+    pub payload: Vec<u8>,
+    /// Tenant. `None` for the only one, or the only one that handles the kind.
+    pub tenant: Option<TenantId>,
+    /// Queue in which its jobs wait. `None` for that of the plugin that handles the kind.
+    pub queue: Option<QueueName>,
+    /// Priority of its jobs.
+    pub priority: Priority,
+    /// Time by a part of which each job is put off.
+    pub spread: Duration,
+    /// Number of jobs after which it ends.
+    pub times_max: Option<NonZeroU64>,
+    /// Treatment of times for which there was no daemon.
+    pub catch_up: CatchUp,
+    /// Treatment of a time whose job before isn't final.
+    pub overlap: Overlap,
+    /// Whether it doesn't begin yet.
+    pub paused: bool,
+}
+
+/// Makes a schedule of its definition. Returns the route of its jobs as well.
+///
+/// # Errors
+/// Its jobs have no route, it is out of bounds, or it would never fire after `now`.
+pub fn define(
+    service: &Service,
+    caller: &Caller,
+    now: Timestamp,
+    definition: Definition,
+) -> Result<(Route, Schedule), Problem> {
+    let Definition { name, nominal, kind, payload, tenant, queue, priority, .. } = definition;
+    let Definition { spread, times_max, catch_up, overlap, paused, .. } = definition;
+    let route = route(service, caller, &kind, Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() })?;
+    if payload.len() > SCHEDULE_PAYLOAD_MAX {
+        let message = format!("a payload of {} bytes is too large for a schedule", payload.len());
+        let problem = Problem::new(Slug::RequestTooLarge, message);
+        return Err(problem.help(format!("at most {SCHEDULE_PAYLOAD_MAX} bytes")));
+    }
+    let refused = |why: &str| Problem::new(Slug::MalformedRequest, why);
+    if spread > SPREAD_MAX || catch_up.window > CatchUp::WINDOW_MAX || catch_up.most > CatchUp::MOST_MAX {
+        return Err(refused("a spread is at most 1d, the window to catch up 31d, the most to catch up 1000"));
+    }
+    let times = nominal.times()?;
+    if times.next_after(now).is_none() {
+        return Err(
+            refused("it would never fire").help("`sandhog schedule next` shows the times of expressions")
+        );
+    }
+    let job = Template { kind, queue: route.queue.clone(), payload, priority };
+    let source = Source::Command;
+    let schedule = Schedule { name, source, times, job, spread, times_max, catch_up, overlap, paused };
+    Ok((route, schedule))
 }
 
 /// Adds a schedule, or replaces the definition of one that a command has added; its progress is kept.
