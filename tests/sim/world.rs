@@ -34,8 +34,8 @@ use sandhog_daemon::capacity::concurrency::ConcurrencyLimits;
 use sandhog_daemon::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::InUse;
-use sandhog_daemon::pulse::Pulse;
 use sandhog_daemon::shutdown::Shutdown;
+use sandhog_daemon::vitals::Vitals;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -783,7 +783,7 @@ impl World {
             }),
             catalog,
             archive: Arc::new(NothingKept),
-            pulse: Pulse::new(format!("daemon {nth}"), clock.clone()),
+            vitals: Vitals::new(format!("daemon {nth}"), clock.clone()),
             clock,
             observer: heard,
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),

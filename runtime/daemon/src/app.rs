@@ -25,7 +25,6 @@ use crate::lease::janitor::{Janitor, RulesTold, Upkeep};
 use crate::lease::renewal::{LeaseTable, renew_leases};
 use crate::lease::suspects::Suspects;
 use crate::lease::wake::{WakeSenders, dispatch_wakes};
-use crate::pulse::{self, Pulse};
 use crate::run::breakers::Reports;
 use crate::run::runner::Runner;
 use crate::run::settler::Settler;
@@ -33,6 +32,7 @@ use crate::run::worker::TenantContext;
 use crate::schedule::register::Registrar;
 use crate::shutdown::{Follow, Phase, Shutdown};
 use crate::telemetry::Observer;
+use crate::vitals::{self, Vitals};
 
 /// Components and settings that a daemon is made of.
 pub struct Parts<R: Runner> {
@@ -47,7 +47,7 @@ pub struct Parts<R: Runner> {
     /// Source of time and chance.
     pub clock: Clock,
     /// Signs of life that the loops give.
-    pub pulse: Arc<Pulse>,
+    pub vitals: Arc<Vitals>,
     /// Observer of the daemon's events.
     pub observer: Arc<dyn Observer>,
     /// Maximum number of runs under way at once.
@@ -76,7 +76,7 @@ pub enum Error {
 /// One of its loops ended before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
-    let (broker, pulse) = (Arc::clone(&parts.broker), Arc::clone(&parts.pulse));
+    let (broker, vitals) = (Arc::clone(&parts.broker), Arc::clone(&parts.vitals));
     let mut supervisor = Supervisor::new(parts, shutdown);
     let lease_table = Arc::clone(&supervisor.lease_table);
     let phase = shutdown.follow();
@@ -95,7 +95,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
     };
     // A report that comes after the farewell would be a ghost.
     drop(supervisor);
-    pulse::leave(&*broker, &pulse).await;
+    vitals::leave(&*broker, &vitals).await;
     ended
 }
 
@@ -148,7 +148,7 @@ impl<R: Runner> Supervisor<R> {
         let mut supervisor = Self {
             slots: FairSlots::new(parts.concurrency),
             suspects: Arc::default(),
-            daemon: parts.pulse.id(),
+            daemon: parts.vitals.id(),
             health: Arc::new(BrokerHealth::new(Arc::clone(&parts.observer))),
             lease_table: Arc::new(LeaseTable::default()),
             phase: shutdown.follow(),
@@ -160,7 +160,7 @@ impl<R: Runner> Supervisor<R> {
             loops: JoinSet::new(),
             parts,
         };
-        supervisor.parts.pulse.serve(supervisor.parts.concurrency.get(), Arc::clone(&supervisor.slots));
+        supervisor.parts.vitals.serve(supervisor.parts.concurrency.get(), Arc::clone(&supervisor.slots));
         supervisor.follow_catalog();
         let janitor = Janitor {
             upkeep: Arc::clone(&supervisor.upkeep),
@@ -172,7 +172,7 @@ impl<R: Runner> Supervisor<R> {
             observer: Arc::clone(&supervisor.parts.observer),
             clock: supervisor.parts.clock.clone(),
             rules: RulesTold::default(),
-            pulse: Arc::clone(&supervisor.parts.pulse),
+            vitals: Arc::clone(&supervisor.parts.vitals),
         };
         supervisor.loops.spawn(async move {
             janitor.run().await;
@@ -208,12 +208,12 @@ impl<R: Runner> Supervisor<R> {
             renewing.await;
             Ended::Unending("the renewal loop".to_owned())
         });
-        let Parts { broker, pulse, catalog, .. } = &supervisor.parts;
-        let (broker, pulse, catalog) = (Arc::clone(broker), Arc::clone(pulse), catalog.clone());
+        let Parts { broker, vitals, catalog, .. } = &supervisor.parts;
+        let (broker, vitals, catalog) = (Arc::clone(broker), Arc::clone(vitals), catalog.clone());
         let phase = supervisor.phase.clone();
         supervisor.loops.spawn(async move {
             let about = move || catalog.borrow().about();
-            pulse::roll_call(&*broker, &pulse, &phase, about).await;
+            vitals::roll_call(&*broker, &vitals, &phase, about).await;
             Ended::Unending("the roll call".to_owned())
         });
         supervisor
@@ -328,7 +328,7 @@ impl<R: Runner> Supervisor<R> {
             lease: *lease,
             health: Arc::clone(health),
             upkeep: Arc::clone(&self.upkeep),
-            pulse: Arc::clone(&self.parts.pulse),
+            vitals: Arc::clone(&self.parts.vitals),
         };
         let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
         let served = Arc::downgrade(&context);

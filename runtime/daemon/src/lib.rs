@@ -20,7 +20,7 @@
 //! | [`catalog`] | the tenants and plugins in force now |
 //! | [`shutdown`] | the order in which it all stops |
 //! | [`clock`] | time and chance |
-//! | [`pulse`] | signs of life, for the fleet and for whoever watches the process |
+//! | [`vitals`] | signs of life, for the fleet and for whoever watches the process |
 //! | [`broker`] | the connection to the broker that the configuration names |
 //!
 //! The loops see broker and engine as the traits [`sandhog_broker::Broker`] and [`run::runner::Runner`], so that a simulation
@@ -38,10 +38,10 @@ pub mod http;
 mod intake;
 pub mod lease;
 pub mod off_thread;
-pub mod pulse;
 pub mod run;
 mod schedule;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod unique;
+pub mod vitals;

@@ -17,16 +17,17 @@ use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::{self, Failing, Handle, StartError, Started};
 use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
-use sandhog_daemon::pulse::Pulse;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
 use sandhog_daemon::telemetry;
+use sandhog_daemon::vitals::Vitals;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::commands::loading::failure;
+use crate::commands::notify;
 use crate::exit::{Exit, Failure};
 use crate::{LogFormat, LoggedBy, Logging};
 
@@ -105,24 +106,30 @@ async fn serve_on(
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // The deploy tasks end when this is dropped.
-    let (handle, pulse) = (started.handle.clone(), Arc::clone(&parts.pulse));
-    let _deploys = deploys(broker, started, hangups, &pulse)?;
+    let (handle, vitals) = (started.handle.clone(), Arc::clone(&parts.vitals));
+    let of_server = Arc::clone(&vitals);
+    let _deploys = deploys(broker, started, hangups, &vitals)?;
     let server = match &config.http {
         None => None,
         Some(http) => {
             let started =
-                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker, pulse)).await;
+                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker, of_server))
+                    .await;
             Some(started.map_err(|error| Failure::new(error.to_string()))?)
         }
     };
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
+    notify::ready();
+    let mut feeding = pin!(notify::feed_watchdog(&vitals));
     let shutdown = Shutdown::default();
     let mut running = pin!(app::run(parts, &shutdown));
     tokio::select! {
         ended = &mut running => return ended.map(|()| Exit::Ok).map_err(of_app),
+        never = &mut feeding => match never {},
         name = signals.next() => {
             tracing::info!(signal = name, grace = ?config.grace, "draining");
+            notify::stopping();
             server.iter().for_each(http::Server::drain);
             shutdown.drain();
         }
@@ -134,6 +141,7 @@ async fn serve_on(
             }
             ended.map(|()| Exit::Ok).map_err(of_app)
         }
+        never = feeding => match never {},
         name = signals.next_after_echoes() => {
             let message = format!("stopped at once by a second signal ({name})");
             Err(Failure::new(message).help("what was held is run again when its leases have run out"))
@@ -179,7 +187,7 @@ async fn prepare(
         runner: Arc::new(engine),
         catalog: started.catalog.clone(),
         archive: Arc::new(started.handle.clone()),
-        pulse: Pulse::of_this_machine(clock.clone()),
+        vitals: Vitals::of_this_machine(clock.clone()),
         clock,
         observer,
         concurrency: config.engine.concurrency,
@@ -194,12 +202,12 @@ fn deploys(
     broker: &Arc<dyn Broker>,
     started: Started,
     hangups: Signal,
-    pulse: &Arc<Pulse>,
+    vitals: &Arc<Vitals>,
 ) -> Result<JoinSet<()>, Failure> {
     let Started { deployer, handle, watched, folder, .. } = started;
     let listener = http::Listener::bind(&folder);
     let listener = listener.map_err(|error| Failure::new(error.to_string()))?;
-    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker), Arc::clone(pulse)));
+    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker), Arc::clone(vitals)));
     let mut tasks = JoinSet::new();
     tasks.spawn(deployer.run());
     tasks.spawn(deploy::watch_files(watched, handle.clone()));
@@ -211,7 +219,10 @@ fn deploys(
 async fn reload_on(mut hangups: Signal, deployer: Handle) {
     while hangups.recv().await.is_some() {
         tracing::info!(signal = "SIGHUP", "reloading");
-        deployer.nudge().await;
+        notify::reloading();
+        // What comes of it is logged; an error means that the daemon is about to end.
+        let _ = deployer.reload().await;
+        notify::ready();
     }
 }
 

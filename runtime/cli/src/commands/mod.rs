@@ -18,6 +18,7 @@ pub(crate) mod holds;
 pub(crate) mod job;
 pub(crate) mod jobs;
 mod loading;
+mod notify;
 mod payload;
 pub(crate) mod plugin;
 pub(crate) mod plugins;

@@ -1,6 +1,7 @@
 //! `sandhog serve`: serves the interface over the network in a process that runs no jobs.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,15 +9,16 @@ use sandhog_broker::Served;
 use sandhog_config::{Config, load_to_serve};
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::http::Server;
-use sandhog_daemon::pulse::{self, Pulse};
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
+use sandhog_daemon::vitals::{self, Vitals};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use crate::commands::daemon::{Log, Signals};
+use crate::commands::notify;
 use crate::exit::{Exit, Failure};
 use crate::{LogFormat, LoggedBy, Logging};
 
@@ -59,30 +61,40 @@ impl Serve {
             Service::following(followed, broker)
         });
         let server = server.await.map_err(|error| Failure::new(error.to_string()))?;
-        let pulse = Pulse::of_this_machine(Clock::system());
+        let vitals = Vitals::of_this_machine(Clock::system());
         let mut roll_call = JoinSet::new();
         if let Some(broker) = told.clone() {
-            let (pulse, phase) = (Arc::clone(&pulse), shutdown.follow());
+            let (vitals, phase) = (Arc::clone(&vitals), shutdown.follow());
             let about = || (0, Served::default());
-            roll_call.spawn(async move { pulse::roll_call(&*broker, &pulse, &phase, about).await });
+            roll_call.spawn(async move { vitals::roll_call(&*broker, &vitals, &phase, about).await });
         }
         tracing::info!("ready");
+        notify::ready();
+        let mut feeding = pin!(notify::feed_watchdog(&vitals));
         loop {
             let every = in_force.borrow().deploy.look_every;
-            tokio::select! {
+            let is_asked_for = tokio::select! {
                 name = signals.next() => {
                     tracing::info!(signal = name, "stopping");
                     break;
                 }
-                _ = hangups.recv() => {}
-                () = sleep(every) => {}
+                never = &mut feeding => match never {},
+                _ = hangups.recv() => true,
+                () = sleep(every) => false,
+            };
+            if is_asked_for {
+                notify::reloading();
             }
             reload(path.to_owned(), &in_force).await;
+            if is_asked_for {
+                notify::ready();
+            }
         }
+        notify::stopping();
         server.drain();
         drop(roll_call);
         if let Some(broker) = &told {
-            pulse::leave(&**broker, &pulse).await;
+            vitals::leave(&**broker, &vitals).await;
         }
         server.stop().await;
         tracing::info!("stopped");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::Cell;
 use sandhog_api::{DaemonDocument, DaemonsDocument, Time};
 use sandhog_core::text;
-use sandhog_daemon::pulse::FETCH_MAX;
+use sandhog_daemon::vitals::FETCH_MAX;
 use serde::Serialize;
 
 use super::units::rough;
@@ -33,15 +33,15 @@ impl StatusDocument {
 /// State of a daemon, by what it has told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DaemonState {
-    /// It leases jobs, or all its slots are taken.
+    /// Jobs are leased, or all slots are taken.
     Serving,
-    /// It has slots free, and yet hasn't looked for jobs for too long.
+    /// Slots are free, and yet no jobs were looked for in too long a time.
     Stalled,
-    /// It is on its way down.
+    /// Way down: nothing is leased any more.
     Draining,
-    /// It has no plugin in force, so there is nothing that it could lease.
+    /// No plugin is in force, so there is nothing that could be leased.
     Empty,
-    /// It serves the interface alone.
+    /// Interface alone: no jobs are run.
     Interface,
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use sandhog_guests::{ECHO, TRAP};
 use serde_json::{Value, json};
@@ -261,4 +263,38 @@ fn the_fleet_is_shown_and_the_exit_code_says_whether_anybody_serves() {
     daemon.wait_for("stopped");
     daemon.child.wait().expect("it was started");
     assert_eq!(site.run(&["status"]).code, 1, "one that ends says so, and is gone at once");
+}
+
+/// Reads words to systemd until one of them is `word`, and returns those before it.
+fn hear(systemd: &UnixDatagram, word: &str) -> Vec<String> {
+    let (mut before, mut datagram) = (Vec::new(), [0; 1024]);
+    loop {
+        let length =
+            systemd.recv(&mut datagram).unwrap_or_else(|error| panic!("{word}: {error}: {before:?}"));
+        let words = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        if words.lines().any(|said| said == word) {
+            return before;
+        }
+        before.extend(words.lines().map(str::to_owned));
+    }
+}
+
+#[test]
+fn systemd_hears_when_the_daemon_is_ready_alive_reloading_and_stopping() {
+    let site = Site::new();
+    let systemd = UnixDatagram::bind(site.path("notify")).expect("a socket");
+    systemd.set_read_timeout(Some(Duration::from_secs(60))).expect("a time");
+    let mut command = site.command(&["run"]);
+    command.env("NOTIFY_SOCKET", site.path("notify")).env("WATCHDOG_USEC", "20000");
+    let mut daemon = Daemon::of(command);
+    assert_eq!(hear(&systemd, "READY=1"), [""; 0], "it says nothing before");
+    hear(&systemd, "WATCHDOG=1");
+    hear(&systemd, "WATCHDOG=1");
+    let hung_up = Command::new("kill").args(["-HUP", &daemon.child.id().to_string()]).status();
+    assert!(hung_up.expect("kill is there").success());
+    hear(&systemd, "RELOADING=1");
+    hear(&systemd, "READY=1");
+    daemon.terminate();
+    hear(&systemd, "STOPPING=1");
+    daemon.wait_for("stopped");
 }

@@ -30,12 +30,12 @@ use crate::intake::prefetch::PrefetchedJobs;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::lease::janitor::Upkeep;
 use crate::lease::suspects::Suspects;
-use crate::pulse::Pulse;
 use crate::run::runner::Runner;
 use crate::run::turn::{self, NO_ROOM_REST, Turn};
 use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
 use crate::telemetry::{Event, Observer};
+use crate::vitals::Vitals;
 
 /// Maximum number of jobs that one call asks for.
 const BATCH_MAX: u32 = 256;
@@ -61,7 +61,7 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) lease: config::Lease,
     pub(crate) health: Arc<BrokerHealth>,
     pub(crate) upkeep: Arc<Upkeep>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) vitals: Arc<Vitals>,
 }
 
 /// Knowledge of the tenant's queues that the loop keeps from call to call.
@@ -183,11 +183,11 @@ impl<R: Runner> Intake<R> {
             let Err(error) = self.lease(&mut view, &mut prefetched, request).await else {
                 tries.succeeded();
                 view.failed = false;
-                self.pulse.fetched();
+                self.vitals.fetched();
                 continue;
             };
             view.failed = true;
-            self.pulse.answered();
+            self.vitals.answered();
             self.health.note(Caller::Tenant(&self.context.tenant), &error);
             if matches!(error, sandhog_broker::Error::Full { .. }) {
                 // Jobs that are past their time make room when they are removed.
@@ -230,7 +230,7 @@ impl<R: Runner> Intake<R> {
                 continue;
             }
             if prefetched.is_empty() && !view.is_hungry(&terms) {
-                self.pulse.fetched();
+                self.vitals.fetched();
                 self.changed(view).await;
                 continue;
             }
@@ -279,7 +279,7 @@ impl<R: Runner> Intake<R> {
             }
             if !view.failed {
                 // Its own limits leave the tenant no room.
-                self.pulse.fetched();
+                self.vitals.fetched();
             }
             tokio::select! {
                 biased;

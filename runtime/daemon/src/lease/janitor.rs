@@ -25,9 +25,9 @@ use crate::catalog::Current;
 use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller};
 use crate::lease::wake::{WakeSenders, notify};
-use crate::pulse::Pulse;
 use crate::schedule::fire::fire_due;
 use crate::telemetry::{Event, Observer};
+use crate::vitals::Vitals;
 
 /// Minimum time from a tenant's sweep to its next turn, if nothing of it is due.
 const TURN_MIN: Duration = Duration::from_secs(5);
@@ -181,7 +181,7 @@ pub(crate) struct Janitor<P> {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Clock,
     pub(crate) rules: RulesTold,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) vitals: Arc<Vitals>,
 }
 
 /// Rules for groups of jobs, by queue.
@@ -317,8 +317,8 @@ impl<P> Janitor<P> {
                     self.observer.on(&Event::Expired { tenant: &tenant, job: *job });
                 }
                 match swept.has_ready {
-                    true => self.pulse.answered(),
-                    false => self.pulse.fetched(),
+                    true => self.vitals.answered(),
+                    false => self.vitals.fetched(),
                 }
                 if swept.has_ready {
                     self.wake_senders.borrow().get(&tenant).into_iter().for_each(notify);
@@ -331,7 +331,7 @@ impl<P> Janitor<P> {
                 scheduled.chain(removal).chain(of_ready).fold(turn, Duration::min)
             }
             Err(error) => {
-                self.pulse.answered();
+                self.vitals.answered();
                 self.health.note(Caller::Tenant(&tenant), &error);
                 BACKOFF.wait(failures, self.clock.chance()).max(Duration::from_millis(50))
             }

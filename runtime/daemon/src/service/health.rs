@@ -5,7 +5,7 @@ use std::time::Duration;
 use sandhog_api::Problem;
 
 use super::{Service, Settings, of_broker};
-use crate::pulse::FETCH_MAX;
+use crate::vitals::FETCH_MAX;
 
 /// Checks that the broker answers. Anybody may ask.
 ///
@@ -31,7 +31,7 @@ pub fn problems(service: &Service) -> Vec<String> {
         ),
         Settings::Read(_) | Settings::Followed(_) => (0, 0),
     };
-    found(plugins, service.pulse.as_ref().and_then(|pulse| pulse.overdue()))
+    found(plugins, service.vitals.as_ref().and_then(|vitals| vitals.overdue()))
 }
 
 /// Decides what is wrong, given the numbers of plugins that are configured and in force, and for how long no jobs were fetched

@@ -53,7 +53,7 @@ use sandhog_core::labels::Labels;
 use tokio::sync::watch;
 
 use crate::deploy::Handle;
-use crate::pulse::Pulse;
+use crate::vitals::Vitals;
 
 pub use caller::{Caller, Role, Scope};
 
@@ -63,7 +63,7 @@ pub struct Service {
     broker: Arc<dyn Broker>,
     settings: Settings,
     /// Signs of life of the daemon in this process, if one runs here.
-    pulse: Option<Arc<Pulse>>,
+    vitals: Option<Arc<Vitals>>,
 }
 
 /// Leaves out all that it has.
@@ -88,19 +88,19 @@ impl Service {
     /// Creates the service for use cases that go without a daemon: those on jobs and usage.
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Read(config), pulse: None }
+        Self { broker, settings: Settings::Read(config), vitals: None }
     }
 
     /// Creates the service for use cases that go without a daemon, by the configuration that was sent last.
     #[must_use]
     pub fn following(config: watch::Receiver<Arc<Config>>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Followed(config), pulse: None }
+        Self { broker, settings: Settings::Followed(config), vitals: None }
     }
 
     /// Creates the service for all use cases, in the daemon that has this deployer and gives these signs of life.
     #[must_use]
-    pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>, pulse: Arc<Pulse>) -> Self {
-        Self { broker, settings: Settings::InForce(deployer), pulse: Some(pulse) }
+    pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>, vitals: Arc<Vitals>) -> Self {
+        Self { broker, settings: Settings::InForce(deployer), vitals: Some(vitals) }
     }
 
     /// Configuration that counts now.

@@ -27,7 +27,7 @@ const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
 /// Signs of life of a process. Shared by the loops that give them and those who go by them.
-pub struct Pulse {
+pub struct Vitals {
     id: DaemonId,
     name: String,
     clock: Clock,
@@ -70,13 +70,13 @@ fn since(earlier: Mono, now: Mono) -> Duration {
 }
 
 /// Says whose it is.
-impl std::fmt::Debug for Pulse {
+impl std::fmt::Debug for Vitals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pulse").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Vitals").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-impl Pulse {
+impl Vitals {
     /// Creates the signs of a process that starts now, under the name of its machine.
     #[must_use]
     pub fn of_this_machine(clock: Clock) -> Arc<Self> {
@@ -174,7 +174,7 @@ impl Pulse {
     }
 }
 
-/// Part of a report that others than the [`Pulse`] know.
+/// Part of a report that others than the [`Vitals`] know.
 #[derive(Debug, Default)]
 struct About {
     plugins: u32,
@@ -186,7 +186,7 @@ struct About {
 /// plugins are in force, and which queues are served.
 pub async fn roll_call(
     broker: &dyn Broker,
-    pulse: &Pulse,
+    vitals: &Vitals,
     phase: &Follow,
     about: impl Fn() -> (u32, Served) + Send,
 ) {
@@ -200,8 +200,8 @@ pub async fn roll_call(
             _ = every.tick() => {}
         }
         let (plugins, served) = about();
-        let report = pulse.report(About { plugins, served, is_draining });
-        match broker.report_daemon(pulse.id, Some(&report)).await {
+        let report = vitals.report(About { plugins, served, is_draining });
+        match broker.report_daemon(vitals.id, Some(&report)).await {
             Ok(()) => has_failed = false,
             // Other calls say that the broker is gone; what else there may be is said once.
             Err(error @ sandhog_broker::Error::Unavailable { .. }) => {
@@ -218,8 +218,8 @@ pub async fn roll_call(
 }
 
 /// Tells the fleet that a process is gone. If the broker doesn't take that in at once, the entry lapses by itself.
-pub async fn leave(broker: &dyn Broker, pulse: &Pulse) {
-    match timeout(GOODBYE_MAX, broker.report_daemon(pulse.id, None)).await {
+pub async fn leave(broker: &dyn Broker, vitals: &Vitals) {
+    match timeout(GOODBYE_MAX, broker.report_daemon(vitals.id, None)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the fleet can't be told that this process is gone"),
         Err(_) => tracing::debug!("the fleet wasn't told in time that this process is gone"),
@@ -255,27 +255,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_daemon_with_all_slots_taken_is_not_overdue_and_one_with_room_is() {
-        let pulse = Pulse::new("one".to_owned(), Clock::system());
+        let vitals = Vitals::new("one".to_owned(), Clock::system());
         tokio::time::advance(2 * FETCH_MAX).await;
-        assert_eq!((pulse.overdue(), pulse.is_alive()), (None, true), "it runs no jobs");
+        assert_eq!((vitals.overdue(), vitals.is_alive()), (None, true), "it runs no jobs");
         let total = std::num::NonZeroU32::new(1).expect("at least one");
         let slots = FairSlots::new(total);
         let tenant = sandhog_core::id::TenantId::parse("acme").expect("valid");
         slots.set_aside([(tenant.clone(), total)]);
-        pulse.serve(1, Arc::clone(&slots));
-        assert_eq!((pulse.overdue(), pulse.is_alive()), (Some(2 * FETCH_MAX), false));
-        pulse.answered();
-        assert_eq!((pulse.overdue(), pulse.is_alive()), (Some(2 * FETCH_MAX), true), "its calls fail");
+        vitals.serve(1, Arc::clone(&slots));
+        assert_eq!((vitals.overdue(), vitals.is_alive()), (Some(2 * FETCH_MAX), false));
+        vitals.answered();
+        assert_eq!((vitals.overdue(), vitals.is_alive()), (Some(2 * FETCH_MAX), true), "its calls fail");
         let of_tenant = slots.join(&tenant);
         let taken = of_tenant.try_acquire().expect("it is free");
-        assert_eq!(pulse.overdue(), None);
+        assert_eq!(vitals.overdue(), None);
         tokio::time::advance(2 * FETCH_MAX).await;
-        assert_eq!((pulse.overdue(), pulse.is_alive()), (None, true));
+        assert_eq!((vitals.overdue(), vitals.is_alive()), (None, true));
         drop(taken);
-        assert_eq!(pulse.overdue(), None, "it has had no time yet");
+        assert_eq!(vitals.overdue(), None, "it has had no time yet");
         tokio::time::advance(2 * FETCH_MAX).await;
-        assert!(pulse.overdue().is_some());
-        pulse.fetched();
-        assert_eq!((pulse.overdue(), pulse.is_alive()), (None, true));
+        assert!(vitals.overdue().is_some());
+        vitals.fetched();
+        assert_eq!((vitals.overdue(), vitals.is_alive()), (None, true));
     }
 }
