@@ -44,6 +44,8 @@ routes! {
     LIVE = "GET" "/livez", None;
     /// Whether requests and jobs are served as they should be. Answers with [`Readiness`](crate::Readiness).
     READY = "GET" "/readyz", None;
+    /// Metrics, in the text format of Prometheus.
+    METRICS = "GET" "/metrics", Some(Role::Observe);
     /// Enqueues a job, as a [`JobAsk`](crate::JobAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).
     ENQUEUE = "POST" "/v1/jobs", Some(Role::Produce);
     /// Enqueues many jobs, as a [`JobsAsk`](crate::JobsAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use sandhog_config::{Config, load_to_serve};
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::http::Server;
 use sandhog_daemon::service::Service;
+use sandhog_daemon::telemetry::metrics::Metrics;
+use sandhog_daemon::telemetry::metrics::measured::Measured;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -49,7 +52,12 @@ impl Serve {
         let mut signals = Signals::new().map_err(unheard)?;
         let mut hangups = signal(SignalKind::hangup()).map_err(unheard)?;
         let (in_force, followed) = watch::channel(Arc::new(config.clone()));
-        let server = Server::start(&config, &http, |broker| Service::following(followed, broker)).await;
+        let metrics = Metrics::new(Clock::system().now(), 0);
+        let of = |broker| {
+            let broker = Measured::new(broker, Arc::clone(&metrics));
+            Service::following(followed, broker).with_metrics(metrics)
+        };
+        let server = Server::start(&config, &http, of).await;
         let server = server.map_err(|error| Failure::new(error.to_string()))?;
         tracing::info!("ready");
         loop {

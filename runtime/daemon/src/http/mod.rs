@@ -20,6 +20,7 @@ mod connection;
 mod guard;
 mod jobs;
 mod local;
+mod metrics;
 mod query;
 mod queues;
 mod router;

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::guard::{Audited, Limiter, recorded, refused_for};
 use super::server::Phase;
-use super::{jobs, queues, rules, tenants};
+use super::{jobs, metrics, queues, rules, tenants};
 use crate::clock::Clock;
 use crate::service::{Caller, Service, health, plugins};
 
@@ -105,6 +105,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
     let routes = routes
         .open(route::LIVE, get(live))
         .open(route::READY, get(ready))
+        .at(route::METRICS, get(metrics::text))
         .at(route::ENQUEUE, post(jobs::enqueue))
         .at(route::ENQUEUE_MANY, post(jobs::enqueue_many))
         .at(route::JOBS, get(jobs::list))

@@ -18,6 +18,7 @@
 //! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
+//! | [`metrics`] | what was counted |
 //! | [`health`] | whether the process can do its work |
 
 pub mod asks;
@@ -31,6 +32,7 @@ pub mod groups;
 pub mod health;
 pub mod holds;
 pub mod jobs;
+pub mod metrics;
 pub mod plugins;
 pub mod queues;
 pub mod schedules;
@@ -49,6 +51,7 @@ use sandhog_core::labels::Labels;
 use tokio::sync::watch;
 
 use crate::deploy::Handle;
+use crate::telemetry::metrics::Metrics;
 
 pub use caller::{Caller, Role, Scope};
 
@@ -57,6 +60,7 @@ pub use caller::{Caller, Role, Scope};
 pub struct Service {
     broker: Arc<dyn Broker>,
     settings: Settings,
+    metrics: Arc<Metrics>,
 }
 
 /// Leaves out all that it has.
@@ -81,19 +85,25 @@ impl Service {
     /// Creates the service for use cases that go without a daemon: those on jobs and usage.
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Read(config) }
+        Self { broker, settings: Settings::Read(config), metrics: Metrics::unused() }
     }
 
     /// Creates the service for use cases that go without a daemon, by the configuration that was sent last.
     #[must_use]
     pub fn following(config: watch::Receiver<Arc<Config>>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Followed(config) }
+        Self { broker, settings: Settings::Followed(config), metrics: Metrics::unused() }
     }
 
     /// Creates the service for all use cases, in the daemon that has this deployer.
     #[must_use]
     pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::InForce(deployer) }
+        Self { broker, settings: Settings::InForce(deployer), metrics: Metrics::unused() }
+    }
+
+    /// Returns the service with the counts of this process, which it tells.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Configuration that counts now.
