@@ -71,7 +71,7 @@ const ROOMS: [(&str, &[&str]); 9] = [
     ("run", &["capacity", "lease", "telemetry"]),
     ("intake", &["capacity", "lease", "run", "telemetry"]),
     ("deploy", &["capacity", "telemetry"]),
-    ("service", &["deploy", "schedule"]),
+    ("service", &["deploy", "schedule", "telemetry"]),
     ("http", &["service"]),
 ];
 

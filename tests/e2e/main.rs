@@ -25,6 +25,7 @@ mod languages;
 mod limits;
 mod log;
 mod malformed;
+mod metrics;
 mod outage;
 mod plugin_files;
 mod put_off;

@@ -67,7 +67,8 @@ impl Observer for Heard {
                 assert!(settlement != "succeed" || plugin.is_some(), "something has run");
                 noted.settled.push((tenant.clone(), token, settlement, reply.clone()));
             }
-            Event::Deferred { .. }
+            Event::Finished(_)
+            | Event::Deferred { .. }
             | Event::LeaseLost { .. }
             | Event::Expired { .. }
             | Event::BreakerTurned { .. }

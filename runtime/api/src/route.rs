@@ -50,6 +50,8 @@ routes! {
     END_SESSION = "DELETE" "/v1/session", None;
     /// The caller, as a [`MeDocument`](crate::MeDocument).
     ME = "GET" "/v1/me", Some(Role::Observe);
+    /// Metrics, in the text format of Prometheus.
+    METRICS = "GET" "/metrics", Some(Role::Observe);
     /// Enqueues a job, as a [`JobAsk`](crate::JobAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).
     ENQUEUE = "POST" "/v1/jobs", Some(Role::Produce);
     /// Enqueues many jobs, as a [`JobsAsk`](crate::JobsAsk) says. Answers with an [`EnqueuedDocument`](crate::EnqueuedDocument).

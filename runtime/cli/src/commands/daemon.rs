@@ -20,6 +20,8 @@ use sandhog_daemon::lease::broker_health::once_reached;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
 use sandhog_daemon::telemetry;
+use sandhog_daemon::telemetry::metrics::Metrics;
+use sandhog_daemon::telemetry::metrics::measured::Measured;
 use sandhog_daemon::vitals::Vitals;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -101,20 +103,26 @@ async fn serve_on(
     signals: &mut Signals,
     hangups: Signal,
 ) -> Result<Exit, Failure> {
+    let metrics = Metrics::new(Clock::system().now(), config.engine.concurrency.get());
+    let broker: &Arc<dyn Broker> = &(Measured::new(Arc::clone(broker), Arc::clone(&metrics)) as _);
     let (parts, started) = tokio::select! {
-        prepared = prepare(broker, path, &config, failing) => prepared?,
+        prepared = prepare(broker, path, &config, failing, &metrics) => prepared?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // The deploy tasks end when this is dropped.
     let (handle, vitals) = (started.handle.clone(), Arc::clone(&parts.vitals));
     let of_server = Arc::clone(&vitals);
-    let _deploys = deploys(broker, started, hangups, &vitals)?;
+    let _deploys = deploys(broker, started, hangups, &vitals, &metrics)?;
     let server = match &config.http {
         None => None,
         Some(http) => {
-            let started =
-                http::Server::start(&config, http, |broker| Service::of_daemon(handle, broker, of_server))
-                    .await;
+            let started = {
+                let of = |broker| {
+                    let broker = Measured::new(broker, Arc::clone(&metrics));
+                    Service::of_daemon(handle, broker, of_server).with_metrics(Arc::clone(&metrics))
+                };
+                http::Server::start(&config, http, of).await
+            };
             Some(started.map_err(|error| Failure::new(error.to_string()))?)
         }
     };
@@ -160,6 +168,7 @@ async fn prepare(
     path: &Path,
     config: &Config,
     failing: Failing,
+    metrics: &Arc<Metrics>,
 ) -> Result<(Parts<Engine>, Started), Failure> {
     let clock = Clock::system();
     let of_broker = once_reached(&clock, async || broker.check().await).await?;
@@ -168,7 +177,7 @@ async fn prepare(
     }
     let engine = Engine::new(deploy::engine_settings(config))?;
     close_memory();
-    let observer = telemetry::observer();
+    let observer = telemetry::observer(metrics);
     let started = deploy::start(
         config.clone(),
         path.to_owned(),
@@ -203,11 +212,13 @@ fn deploys(
     started: Started,
     hangups: Signal,
     vitals: &Arc<Vitals>,
+    metrics: &Arc<Metrics>,
 ) -> Result<JoinSet<()>, Failure> {
     let Started { deployer, handle, watched, folder, .. } = started;
     let listener = http::Listener::bind(&folder);
     let listener = listener.map_err(|error| Failure::new(error.to_string()))?;
-    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker), Arc::clone(vitals)));
+    let service = Service::of_daemon(handle.clone(), Arc::clone(broker), Arc::clone(vitals));
+    let router = http::router(service.with_metrics(Arc::clone(metrics)));
     let mut tasks = JoinSet::new();
     tasks.spawn(deployer.run());
     tasks.spawn(deploy::watch_files(watched, handle.clone()));

@@ -11,6 +11,8 @@ use sandhog_daemon::clock::Clock;
 use sandhog_daemon::http::Server;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
+use sandhog_daemon::telemetry::metrics::Metrics;
+use sandhog_daemon::telemetry::metrics::measured::Measured;
 use sandhog_daemon::vitals::{self, Vitals};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -56,9 +58,11 @@ impl Serve {
         let mut hangups = signal(SignalKind::hangup()).map_err(unheard)?;
         let (in_force, followed) = watch::channel(Arc::new(config.clone()));
         let (mut told, shutdown) = (None, Shutdown::default());
+        let metrics = Metrics::new(Clock::system().now(), 0);
         let server = Server::start(&config, &http, |broker| {
             told = Some(Arc::clone(&broker));
-            Service::following(followed, broker)
+            let broker = Measured::new(broker, Arc::clone(&metrics));
+            Service::following(followed, broker).with_metrics(metrics)
         });
         let server = server.await.map_err(|error| Failure::new(error.to_string()))?;
         let vitals = Vitals::of_this_machine(Clock::system());

@@ -25,6 +25,7 @@ mod dashboard;
 mod guard;
 mod jobs;
 mod local;
+mod metrics;
 mod query;
 mod queues;
 mod router;

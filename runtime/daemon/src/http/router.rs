@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::guard::{Audited, Limiter, recorded, refused_for};
 use super::server::Phase;
-use super::{daemons, jobs, queues, rules, session, tenants};
+use super::{daemons, jobs, metrics, queues, rules, session, tenants};
 use crate::clock::Clock;
 use crate::service::{Caller, Service, health, plugins};
 
@@ -108,6 +108,7 @@ pub(super) fn routes(state: &Arc<State>) -> Router {
         .open(route::BEGIN_SESSION, post(session::begin))
         .open(route::END_SESSION, delete(session::end))
         .at(route::ME, get(session::me))
+        .at(route::METRICS, get(metrics::text))
         .at(route::ENQUEUE, post(jobs::enqueue))
         .at(route::ENQUEUE_MANY, post(jobs::enqueue_many))
         .at(route::JOBS, get(jobs::list))

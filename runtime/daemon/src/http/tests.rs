@@ -31,6 +31,7 @@ use super::guard::guarded;
 use super::router::{State, routes};
 use super::server::Phase;
 use crate::clock::Clock;
+use crate::service::metrics::parse;
 use crate::service::{Caller, Service, schedules};
 
 /// The interface over the network, over the model of a broker, with a token for each role and tenant, such as `acme-observe`.
@@ -278,6 +279,10 @@ async fn cases(site: &Site) -> Vec<Case> {
             json!({ "action": "cancel", "tenant": "acme", "dry_run": true }),
             json!({ "action": "eat", "tenant": "acme" }),
         ),
+        Case {
+            foreign: Some(at(route::METRICS, "")),
+            ..case(route::METRICS, at(route::METRICS, ""), at(route::METRICS, "?x=1"))
+        },
         list(route::COUNTS),
         list(route::QUEUES),
         list(route::FAILURES),
@@ -399,7 +404,7 @@ async fn every_route_is_open_to_those_who_may_and_to_no_others() {
                 assert_eq!(theirs.status, 503, "{name}")
             }
             route::ME => assert_eq!(theirs.status, 400, "{name}: it says nothing of others"),
-            route::TENANTS | route::DAEMONS => {
+            route::TENANTS | route::DAEMONS | route::METRICS => {
                 assert!(!theirs.text.contains("acme"), "{name}: {}", theirs.text)
             }
             _ => {
@@ -423,7 +428,9 @@ async fn every_route_is_open_to_those_who_may_and_to_no_others() {
         let answer = ask(Some(&token), &good).await;
         assert_eq!(answer.status, status, "{name}: {}", answer.text);
         assert!(answer.headers.contains_key("x-request-id") && answer.headers["cache-control"] == "no-store");
-        answer.json();
+        if route != route::METRICS {
+            answer.json();
+        }
     }
 }
 
@@ -521,6 +528,43 @@ async fn a_request_that_is_repeated_stores_nothing_twice() {
     assert_ne!(once("order 8", "hog.run").await, first);
     let counts = site.ask("GET", "/v1/counts", "acme-observe", None).await.json();
     assert_eq!(counts["tenants"][0]["counts"]["ready"], json!(4));
+}
+
+#[tokio::test]
+async fn metrics_tell_of_the_store_by_queues_that_the_configuration_has() {
+    let site = site("");
+    for (name, count) in [("default", 2), ("of-nobody", 1), ("of-nobody-else", 1)] {
+        for _ in 0..count {
+            let queue = QueueName::parse(name).expect("valid");
+            let job = NewJob::new(site.clock.job_id(), queue, kind(), Vec::new());
+            site.broker.enqueue(&acme(), &[job]).await.expect("the model answers");
+        }
+    }
+    site.schedule("hourly").await;
+    let open = json!({ "name": "stripe", "open": true });
+    assert_eq!(site.ask("POST", "/v1/breakers/force", "acme-operate", Some(open)).await.status, 200);
+    let answer = site.ask("GET", "/metrics", "acme-observe", None).await;
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let all = parse(&answer.text);
+    for (sample, value) in [
+        ("sandhog_broker_up{tenant=\"acme\"}", 1.0),
+        ("sandhog_jobs{tenant=\"acme\",state=\"ready\"}", 4.0),
+        ("sandhog_queue_jobs{tenant=\"acme\",queue=\"default\",state=\"ready\"}", 2.0),
+        ("sandhog_queue_jobs{tenant=\"acme\",queue=\"other\",state=\"ready\"}", 2.0),
+        ("sandhog_breaker_state{tenant=\"acme\",breaker=\"stripe\",state=\"open\"}", 1.0),
+        ("sandhog_breaker_state{tenant=\"acme\",breaker=\"stripe\",state=\"closed\"}", 0.0),
+        ("sandhog_schedule_fired_total{tenant=\"acme\",schedule=\"hourly\"}", 0.0),
+    ] {
+        assert_eq!(all.value(sample), Some(value), "{sample}: {}", answer.text);
+    }
+    assert!(all.value("sandhog_waiting_jobs_limit{tenant=\"acme\"}").is_some_and(|limit| limit > 0.0));
+    let next = all.of("sandhog_schedule_next_timestamp_seconds").next();
+    assert!(next.is_some_and(|(_, at)| at * 1000.0 > site.clock.now().as_millis() as f64));
+    assert!(!answer.text.contains("globex") && !answer.text.contains("of-nobody"), "{}", answer.text);
+    assert!(all.value("sandhog_slots").is_none(), "the process as a whole is for those who see all");
+    let root = parse(&site.ask("GET", "/metrics", "root", None).await.text);
+    assert_eq!(root.value("sandhog_broker_up{tenant=\"globex\"}"), Some(1.0));
+    assert_eq!(root.value("sandhog_slots"), Some(0.0));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use sandhog_core::admit::{Admission, Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
 use sandhog_core::budget::Bytes;
 use sandhog_core::hold::{HOLDS_MAX, HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, LeaseToken, PluginName, TenantId};
+use sandhog_core::id::{DaemonId, LeaseNo, LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::quota::{QueueBounds, Verdict};
@@ -41,6 +41,9 @@ use crate::run::runner::Runner;
 use crate::run::settler::{Answer, Settler, Unsettled};
 use crate::shutdown::{Follow, Phase};
 use crate::telemetry::{self, Observer};
+
+/// Number of a job's first lease.
+const FIRST_LEASE: LeaseNo = LeaseNo(1);
 
 /// State that all attempts of a tenant share.
 pub(crate) struct TenantContext<R: Runner> {
@@ -109,6 +112,9 @@ impl<R: Runner> TenantContext<R> {
             started: self.clock.mono(),
             put_off_max: Duration::ZERO,
             sent: Notes::default(),
+            was_started: false,
+            waited: None,
+            settled: None,
         };
         driver.finish(choice).await;
     }
@@ -150,6 +156,12 @@ struct AttemptDriver<'a, R: Runner> {
     /// Notes that went along with the settlement that isn't answered yet. If that is refused, none of them is stored, and they
     /// go with the next.
     sent: Notes,
+    /// Whether observers were told of its start.
+    was_started: bool,
+    /// Time from the enqueueing to the start, if this is the first attempt.
+    waited: Option<Duration>,
+    /// Slug and reason of the settlement that was sent last.
+    settled: Option<(&'static str, Option<Reason>)>,
 }
 
 impl<R: Runner> AttemptDriver<'_, R> {
@@ -191,6 +203,23 @@ impl<R: Runner> AttemptDriver<'_, R> {
             let (tenant, token) = (&self.context.tenant, self.token);
             self.context.observer.on(&telemetry::Event::LeaseLost { tenant, token });
         }
+        self.tell_of_end(ending);
+    }
+
+    fn tell_of_end(&self, ending: Ending) {
+        let queues = &self.terms.queues;
+        let queue = queues.binary_search_by(|queue| queue.name.cmp(&self.job.queue));
+        self.context.observer.on(&telemetry::Event::Finished(telemetry::Finished {
+            tenant: &self.context.tenant,
+            queue: queue.ok().map(|at| &queues[at].name),
+            kind: self.plugin.is_some().then_some(&self.job.kind),
+            settled: self.settled.filter(|_| ending == Ending::Settled),
+            attempt: self.job.attempts.saturating_add(1),
+            was_started: self.was_started,
+            waited: self.waited,
+            ran: self.ran.as_ref().map(|ran| ran.usage),
+            age: self.context.clock.now().since(self.job.enqueued_at),
+        }));
     }
 
     fn decide(&mut self, event: Event) -> Action {
@@ -232,6 +261,10 @@ impl<R: Runner> AttemptDriver<'_, R> {
         };
         let (tenant, job, kind) = (&context.tenant, self.job.id, &self.job.kind);
         context.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job, kind });
+        self.was_started = true;
+        if self.token.lease == FIRST_LEASE {
+            self.waited = Some(context.clock.now().since(self.job.enqueued_at));
+        }
         let payload = match parent_outputs::payload(&*context.broker, &self.job).await {
             Ok(payload) => payload,
             Err(error) => {
@@ -430,6 +463,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
     }
 
     async fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
+        self.settled = Some((settlement.slug(), settlement.why().map(|(reason, _)| reason)));
         let notes = self.notes_to_send().await;
         let mut ran = self.ran.clone();
         if let (Some(ran), Settlement::Succeed { output, effects }) = (&mut ran, &settlement) {

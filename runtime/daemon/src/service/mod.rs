@@ -20,6 +20,7 @@
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
 //! | [`daemons`] | the fleet |
+//! | [`metrics`] | what was counted |
 //! | [`health`] | whether the process can do its work |
 
 pub mod asks;
@@ -35,6 +36,7 @@ pub mod groups;
 pub mod health;
 pub mod holds;
 pub mod jobs;
+pub mod metrics;
 pub mod plugins;
 pub mod queues;
 pub mod schedules;
@@ -53,6 +55,7 @@ use sandhog_core::labels::Labels;
 use tokio::sync::watch;
 
 use crate::deploy::Handle;
+use crate::telemetry::metrics::Metrics;
 use crate::vitals::Vitals;
 
 pub use caller::{Caller, Role, Scope};
@@ -64,6 +67,7 @@ pub struct Service {
     settings: Settings,
     /// Signs of life of the daemon in this process, if one runs here.
     vitals: Option<Arc<Vitals>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Leaves out all that it has.
@@ -88,19 +92,26 @@ impl Service {
     /// Creates the service for use cases that go without a daemon: those on jobs and usage.
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Read(config), vitals: None }
+        Self { broker, settings: Settings::Read(config), vitals: None, metrics: Metrics::unused() }
     }
 
     /// Creates the service for use cases that go without a daemon, by the configuration that was sent last.
     #[must_use]
     pub fn following(config: watch::Receiver<Arc<Config>>, broker: Arc<dyn Broker>) -> Self {
-        Self { broker, settings: Settings::Followed(config), vitals: None }
+        Self { broker, settings: Settings::Followed(config), vitals: None, metrics: Metrics::unused() }
     }
 
     /// Creates the service for all use cases, in the daemon that has this deployer and gives these signs of life.
     #[must_use]
     pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>, vitals: Arc<Vitals>) -> Self {
-        Self { broker, settings: Settings::InForce(deployer), vitals: Some(vitals) }
+        let settings = Settings::InForce(deployer);
+        Self { broker, settings, vitals: Some(vitals), metrics: Metrics::unused() }
+    }
+
+    /// Returns the service with the counts of this process, which it tells.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Configuration that counts now.

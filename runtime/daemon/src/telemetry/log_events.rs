@@ -45,6 +45,8 @@ impl Observer for LogEvents {
             Event::Settled { tenant, token, settlement, plugin: _, reply } => {
                 tracing::trace!(%tenant, %token, settlement, ?reply, "settled");
             }
+            // Told by the events before it.
+            Event::Finished(_) => {}
             Event::LeaseLost { tenant, token } => {
                 tracing::warn!(%tenant, job = %token.job, %token, "the lease was lost; whatever this attempt did is dropped");
             }

@@ -7,7 +7,7 @@ use sandhog_api::DeployEvent;
 use sandhog_broker::Error;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::breaker::Turn;
-use sandhog_core::id::{BreakerName, JobId, Kind, LeaseToken, PluginName, ScheduleName, TenantId};
+use sandhog_core::id::{BreakerName, JobId, Kind, LeaseToken, PluginName, QueueName, ScheduleName, TenantId};
 use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::quota::Window;
 use sandhog_core::reason::Reason;
@@ -98,6 +98,8 @@ pub enum Event<'e> {
         /// Token of the lost lease.
         token: LeaseToken,
     },
+    /// An attempt is over: it was settled, or its lease was lost.
+    Finished(Finished<'e>),
     /// A job was buried because its leases ran out too often.
     Expired {
         /// The job's tenant.
@@ -174,6 +176,29 @@ pub enum Event<'e> {
         /// Number of tenants whose broker still can't be used.
         tenants_left: usize,
     },
+}
+
+/// Attempt that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'e> {
+    /// The job's tenant.
+    pub tenant: &'e TenantId,
+    /// Queue of the job. `None` if no plugin of the tenant names it.
+    pub queue: Option<&'e QueueName>,
+    /// Kind of the job. `None` if no plugin of the tenant handles it.
+    pub kind: Option<&'e Kind>,
+    /// Slug of the settlement that is recorded, and its reason. `None` if the lease was lost.
+    pub settled: Option<(&'static str, Option<Reason>)>,
+    /// Number of the attempt, from 1 on.
+    pub attempt: u32,
+    /// Whether [`Event::Started`] was told of it.
+    pub was_started: bool,
+    /// Time from the job's enqueueing to the start of its first run. `None` if this isn't its first, or it didn't start.
+    pub waited: Option<Duration>,
+    /// Fuel, memory and time that the run took. `None` if nothing ran to its end.
+    pub ran: Option<Usage>,
+    /// Time since the job was enqueued.
+    pub age: Duration,
 }
 
 /// Result of the registration of a schedule that a plugin's file has, or has no more.
