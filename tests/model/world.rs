@@ -372,7 +372,7 @@ impl Protocol {
                     *stop = Some(reason);
                 }
             }
-            Decision::Settle(settlement) => {
+            Decision::Settle(settlement) | Decision::PauseAndSettle(settlement) => {
                 held.settling = Some(Printed::new(settle_of(held.token, without_rest(settlement))));
                 world.settles(slot);
             }

@@ -420,6 +420,7 @@ mod tests {
     use crate::effects::Effects;
     use crate::id::LeaseNo;
     use crate::outcome::{Limit, PutOff};
+    use crate::retry::OnExhausted;
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
@@ -658,6 +659,28 @@ settling settle-failed settle-again
         assert_eq!(attempt.on(conflict(), at(1), CHANCE()), Action::End(Ending::Lost));
     }
 
+    #[test]
+    fn a_job_without_attempts_left_is_settled_behind_a_pause_unless_its_deadline_gives_it_up() {
+        let policy = RetryPolicy { on_exhausted: OnExhausted::Pause, ..RetryPolicy::default() };
+        let retry = Arc::new(policy);
+        let last = AttemptCounts { attempts: retry.max_attempts.get() - 1, ..FIRST };
+        let ends = |job_deadline| {
+            let mut attempt = Attempt::new(last, at(TRUST)).with_deadline(job_deadline);
+            attempt.on(
+                Event::Admitted { retry: Arc::clone(&retry), deadline: at(DEADLINE) },
+                at(0),
+                CHANCE(),
+            );
+            attempt.on(gave_up(None), at(2), CHANCE())
+        };
+        let is_paused = |action| matches!(action, Action::PauseAndSettle(Settlement::Retry { .. }));
+        assert!(is_paused(ends(None)) && is_paused(ends(Some(at(3)))));
+        assert!(matches!(
+            ends(Some(at(2))),
+            Action::Settle(Settlement::Bury { reason: Reason::DeadlineExceeded, .. })
+        ));
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         prop::sample::select(events().into_iter().map(|(_, event)| event).collect::<Vec<_>>())
     }
@@ -678,10 +701,10 @@ settling settle-failed settle-again
                     Action::Start => starts += 1,
                     Action::End(_) => endings += 1,
                     Action::Stop(StopReason::LeaseLost) => lost = true,
-                    Action::Settle(_) | Action::SettleAgain => {
+                    Action::Settle(_) | Action::PauseAndSettle(_) | Action::SettleAgain => {
                         prop_assert!(!lost && endings == 0, "settles after it was lost or has ended");
                         // Only a conflict, which changed nothing, allows a second settlement.
-                        if matches!(action, Action::Settle(_)) {
+                        if matches!(action, Action::Settle(_) | Action::PauseAndSettle(_)) {
                             sent += 1;
                             prop_assert!(sent == 1 || conflict);
                         }
