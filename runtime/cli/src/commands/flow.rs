@@ -10,8 +10,6 @@ use sandhog_core::flow::FlowJobView;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_daemon::broker::Access;
-use sandhog_daemon::clock::Clock;
-use sandhog_daemon::service::enqueue::Route;
 use sandhog_daemon::service::flows::{self, FlowPart, Found, Routed, from_part, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 

@@ -23,7 +23,7 @@ use super::router::{Asks, Json, Part, Refused, Shared, answered};
 use crate::service::bulk::{Bulk, BulkSummary};
 use crate::service::failures::{FAILURES_SHOWN_MAX, Failed};
 use crate::service::flows::FlowPart;
-use crate::service::{Caller, asks, failures, flows, holds, jobs, labels_of, malformed, parsed, tenants};
+use crate::service::{Caller, asks, failures, flows, jobs, labels_of, malformed, parsed, tenants};
 
 /// Header by which a request is known when it is repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_broker::{
-    Broker, Command, Enqueued, FlowStored, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
-    ScheduleWritten, Seen, Settle, Wakes,
+    Broker, Command, DaemonReport, Enqueued, Fleet, FlowStored, LeaseAsk, Leased, Look, Outcome, Renew,
+    Renewal, Result, ScheduleWritten, Seen, Settle, Wakes,
 };
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::settle::Settlement;
@@ -151,6 +151,14 @@ impl Broker for Measured {
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.timed(Call::Look, self.inner.tenants()).await
+    }
+
+    async fn report_daemon(&self, id: DaemonId, report: Option<&DaemonReport>) -> Result<()> {
+        self.timed(Call::Command, self.inner.report_daemon(id, report)).await
+    }
+
+    async fn daemons(&self) -> Result<Fleet> {
+        self.timed(Call::Look, self.inner.daemons()).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {
