@@ -26,7 +26,7 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: setup ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder; KEEP=1 keeps the dashboard up)
+demo: setup dashboard ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder; KEEP=1 keeps the dashboard up)
 	@$(MAKE) -j2 sandhog demo-plugins
 	@BROKER=$(BROKER) PICTURES=$(PICTURES) KEEP=$(KEEP) scripts/demo.sh
 
@@ -118,12 +118,12 @@ deb: dist ## Pack the command for Debian and its kin (into OUT, by default this 
 daemon: plugins dashboard
 	cargo build --release --locked --workspace
 
-# After this version's, of which it takes over what both have in common.
 .PHONY: dashboard
 dashboard: ## Build the dashboard, which the daemon has in it
-	@scripts/setup.sh languages
+	@scripts/setup.sh dashboard
 	@scripts/dashboard.sh build
 
+# After this version's, of which it takes over what both have in common.
 .PHONY: previous
 previous: daemon ## Build the version before this one, for tests in which both meet
 	@scripts/previous.sh >/dev/null || [ $$? = 3 ]

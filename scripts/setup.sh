@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh              what the daemon, the Rust plugins and the demo need
 #   scripts/setup.sh languages    and what handlers in other languages need
+#   scripts/setup.sh dashboard    what building the dashboard needs
 #   scripts/setup.sh browser      and the browser in which the dashboard is tested
 set -euo pipefail
 
@@ -17,9 +18,12 @@ packages=()
 command -v cc >/dev/null || packages+=(build-essential)
 command -v redis-server >/dev/null || packages+=(redis-server)
 [ -n "$(compgen -G '/usr/lib/*/faketime/libfaketime.so.1')" ] || packages+=(libfaketime)
-if [ "${1:-}" = languages ]; then
+case ${1:-} in languages | dashboard | browser)
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)
+    ;;
+esac
+if [ "${1:-}" = languages ]; then
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
     command -v clang >/dev/null || packages+=(clang)
     [ -d /usr/include/wasm32-wasi ] || packages+=(wasi-libc)

@@ -22,6 +22,10 @@ const CONFIGURATIONS: [(&str, &str, &str); 3] = [
     ("kubernetes/sandhog.toml", "kubernetes/daemon.yaml", "terminationGracePeriodSeconds: "),
 ];
 
+/// A certificate and its key, which the tests of HTTPS have.
+const CERTIFICATE: &str = "runtime/daemon/src/http/fixtures/certificate.pem";
+const KEY: &str = "runtime/daemon/src/http/fixtures/key.pem";
+
 /// Folders of a machine that the configurations name, each with where a test has it.
 const FOLDERS: [(&str, &str); 6] = [
     ("/var/lib/sandhog", "state"),
@@ -74,9 +78,13 @@ fn check(text: &str) -> (Option<i32>, String) {
         text = text.replace(&format!("\"{folder}"), &format!("\"{}", here.display()));
     }
     let tokens = format!("[[tokens]]\nname = \"ci\"\nrole = \"admin\"\nhash = \"{}\"\n", "0".repeat(64));
-    for (name, content) in
-        [("redis-url", "redis://sandhog:hunter2@127.0.0.1:6379\n"), ("tokens.toml", &tokens)]
-    {
+    let (certificate, key) = (read(CERTIFICATE), read(KEY));
+    for (name, content) in [
+        ("redis-url", "redis://sandhog:hunter2@127.0.0.1:6379\n"),
+        ("tokens.toml", &tokens),
+        ("tls.crt", &certificate),
+        ("tls.key", &key),
+    ] {
         fs::write(machine.path().join("secrets").join(name), content).expect("a file");
     }
     let file = machine.path().join("sandhog.toml");
