@@ -84,6 +84,31 @@ describe('where nobody has to sign in', () => {
     await seen.close();
   });
 
+  test('failures are grouped by what they died of, and a group is redriven', async () => {
+    for (const _ of [1, 2]) site.enqueue('hog.fail', 'permanent', '--tenant', 'globex', '--wait');
+    const page = await visit('/failures?tenant=globex');
+    await page.getByRole('link', { name: 'failed-permanently' }).first().click();
+    await page.getByRole('button', { name: /^Redrive/ }).first().click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByRole('button', { name: 'Redrive 2 jobs' }).click();
+    await page.getByText(/^Redriven/).first().waitFor();
+    await seen.close();
+  });
+
+  test('a schedule is run now, and a flow is followed to its end', async () => {
+    site.sandhog('schedule', 'add', 'digest', '--kind', 'hog.echo', '--tenant', 'globex', '--every', '1d');
+    const page = await visit('/schedules?tenant=globex');
+    await page.getByRole('link', { name: 'digest', exact: true }).click();
+    await page.getByRole('button', { name: /^Run now/ }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Run digest now' }).click();
+    await page.getByText(/^Enqueued/).first().waitFor();
+    const job = (name, after) => ({ name, kind: 'hog.echo', payload: name, after });
+    const flow = site.flow({ jobs: [job('a', []), job('b', ['a']), job('c', ['a']), job('d', ['b', 'c'])] }, '--tenant', 'globex');
+    await page.goto(`/flows/globex/${flow}`);
+    await page.getByText('All of its jobs have succeeded').first().waitFor();
+    await seen.close();
+  });
+
   test('hostile data is shown whole, and does nothing', async () => {
     const failed = site.enqueue('hog.panic', { message: HOSTILE }, '--tenant', 'acme', '--wait');
     const long = site.enqueue(LONG_KIND, null, '--tenant', 'acme', '--queue', 'hogs', '--label', `what=${'<b>'.repeat(20)}`);
@@ -172,7 +197,7 @@ describe('where a token is needed', () => {
     await signIn(page, site.tokens.ann);
     await page.goto(`/jobs/acme/${id}`);
     await page.getByText('secret payload', { exact: false }).first().waitFor();
-    await page.getByRole('button', { name: 'Run now' }).click();
+    await page.getByRole('button', { name: 'Run now', exact: true }).click();
     await page.getByText(/It succeeded at/).first().waitFor();
     await close();
   });
@@ -197,7 +222,7 @@ describe('where a token is needed', () => {
     await page.goto(`/jobs/acme/${id}`);
     await page.getByRole('heading', { name: 'There is no such job' }).first().waitFor();
     await page.goto('/');
-    await page.getByText('globex').first().waitFor();
+    await page.locator('main').getByText('globex').first().waitFor();
     assert.ok(!(await page.locator('main').innerText()).includes('acme'));
     await close();
   });

@@ -96,6 +96,13 @@ export class Site {
     return id;
   }
 
+  /** Stores a flow, and returns its id. */
+  flow(jobs, ...args) {
+    const file = join(this.folder, 'flow.json');
+    writeFileSync(file, JSON.stringify(jobs));
+    return JSON.parse(this.sandhog('flow', 'run', file, '--json', ...args)).flow;
+  }
+
   async stop() {
     this.daemon.kill('SIGTERM');
     await this.ended;
