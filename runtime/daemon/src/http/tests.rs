@@ -711,7 +711,7 @@ async fn the_dashboard_is_served_to_everybody_and_at_each_of_its_views() {
         assert!(!answer.text.contains("@BASE@"), "{path}");
     }
     assert_eq!(site.answer(request("GET", "/jobsy", None, None)).await.status, 401);
-    assert_eq!(site.answer(request("POST", "/jobs", None, None)).await.status, 403);
+    assert_eq!(site.answer(request("POST", "/jobs", None, None)).await.status, 405);
     assert_eq!(site.answer(request("GET", "/assets/none.js", None, None)).await.status, 404);
 }
 
@@ -723,7 +723,7 @@ async fn each_asset_of_the_page_is_there_and_may_be_kept() {
     let assets: Vec<&str> =
         page.text.split('"').filter(|text| text.starts_with("/tools/sandhog/assets/")).collect();
     if page.text.contains("data-base") {
-        assert!(page.text.contains("data-base=\"/tools/sandhog\"") && assets.len() == 3, "{}", page.text);
+        assert!(page.text.contains("data-base=\"/tools/sandhog\"") && assets.len() >= 3, "{}", page.text);
     }
     for path in assets {
         let asset = site.answer(request("GET", path, None, None)).await;
