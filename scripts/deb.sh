@@ -51,7 +51,7 @@ if "$COMMAND" completions --help >/dev/null 2>&1; then
 fi
 if "$COMMAND" man --help >/dev/null 2>&1; then
     mkdir -p "$root/usr/share/man/man1"
-    "$COMMAND" man "$root/usr/share/man/man1"
+    "$COMMAND" man "$root/usr/share/man/man1" >/dev/null
     gzip -9n "$root"/usr/share/man/man1/*.1
 fi
 

@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, queues,
-    reload, schedule, serve, status, tenant, token, usage,
+    breakers, check, completions, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, man, plugin,
+    plugins, queues, reload, schedule, serve, status, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -110,10 +110,12 @@ enum Command {
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// The commands by what they are about, in the order in which `--help` shows them.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Daemon", &["run", "serve", "dev", "check", "reload", "status"]),
     (
         "Jobs",
@@ -125,6 +127,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant", "token"]),
+    ("This command", &["completions", "man"]),
 ];
 
 /// Settings of the log that a command writes to standard error.
@@ -216,6 +219,8 @@ impl Cli {
             Command::Plugins(plugins) => plugins.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console).await,
             Command::Token(token) => token.execute(&console),
+            Command::Completions(completions) => completions.execute(&console),
+            Command::Man(man) => man.execute(&console),
         }
     }
 }
@@ -231,7 +236,7 @@ fn command() -> clap::Command {
         for name in names {
             let about = command.find_subcommand(name).and_then(|command| command.get_about());
             let about = about.map(ToString::to_string).unwrap_or_default();
-            groups += &format!("  {literal}{name:8}{literal:#} {about}\n");
+            groups += &format!("  {literal}{name:11}{literal:#} {about}\n");
         }
         groups += "\n";
     }

@@ -8,6 +8,7 @@ mod flows;
 mod holds;
 mod http;
 mod jobs;
+mod manual;
 mod plugins;
 mod signing;
 mod site;
