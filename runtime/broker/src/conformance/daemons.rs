@@ -28,7 +28,7 @@ fn report(nth: u32) -> DaemonReport {
         name: format!("machine {nth}"),
         version: "1.2.3".to_owned(),
         age: Duration::from_secs(nth.into()),
-        fetched: (nth % 3 != 0).then(|| Duration::from_millis(nth.into())),
+        fetched: (!nth.is_multiple_of(3)).then(|| Duration::from_millis(nth.into())),
         slots: nth + 2,
         slots_used: nth,
         is_draining: nth % 2 == 1,
