@@ -426,8 +426,10 @@ do
 
   -- Turns of the group in whose line a job waits: { how many are taken, how many there are, the first job with one or false, whether
   -- that is dead }; false if it waits in none, or there is no rule.
-  function groups.turns_of(id, queue, key)
-    local rule = groups.has_in_line(id, key) and groups.rule_of(queue)
+  function groups.turns_of(id, priority, queue, kind, key)
+    -- Whether it is a suspect isn't known here. One that waits for others of its flow is blocked, and in no line.
+    local in_line = find_in_line(id, priority, queue, kind, 0, key) or find_in_line(id, priority, queue, kind, 1, key)
+    local rule = in_line and groups.rule_of(queue)
     if not rule then
       return false
     end

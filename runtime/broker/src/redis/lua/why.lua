@@ -71,6 +71,6 @@ do
     local of_minute, of_day = accounts.fuel_spent()
     local ahead = holds.cover(queue, kind) and 0 or count_ahead(id, queue, kind)
     return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, leased_under_limits(),
-      rates.all(), groups.turns_of(id, queue, jobs.group_of(job)) }
+      rates.all(), groups.turns_of(id, priority, queue, kind, jobs.group_of(job)) }
   end
 end
