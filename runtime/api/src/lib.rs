@@ -13,7 +13,9 @@ mod flows;
 mod groups;
 mod holds;
 mod jobs;
+mod network;
 mod problem;
+mod read;
 pub mod route;
 mod schedules;
 mod socket;
@@ -27,7 +29,7 @@ pub use asks::{
     ResetBreakerAsk,
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Request};
 pub use deploys::{
     CanaryStatus, DeployEvent, DeployEventKind, DeployEvents, PluginState, PluginStatus, PluginStatuses,
     Readiness, ReloadOutcome, Reloaded, RollBack, SideStatus,
@@ -39,11 +41,13 @@ pub use flows::{
 pub use groups::{HeldDocument, HeldGroupsDocument, ReleasedDocument};
 pub use holds::{HoldDocument, HoldsDocument, PausedDocument, ResumedDocument};
 pub use jobs::{
-    AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, ContentsDocument,
-    CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
-    ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
+    AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, CountsDocument,
+    EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads, ProgressDocument,
+    StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
 };
+pub use network::{AddressError, EventStream, Identity, Network, StreamItem, Token, Trust};
 pub use problem::{PROBLEM_JSON, Problem, Slug};
+pub use read::{JobRead, Unreadable};
 pub use schedules::{
     NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,
     SchedulesDocument, TimeDocument, UnreadScheduleDocument,

@@ -1,10 +1,10 @@
 //! `sandhog flow`: stores jobs that wait for others, shows them, and acts on all of them.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sandhog_api::Slug;
+use sandhog_api::{Request, Slug, route};
 use sandhog_broker::{Changed, FlowStored, JobAction};
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::id::{JobId, TenantId};
@@ -15,12 +15,13 @@ use sandhog_daemon::service::enqueue::Route;
 use sandhog_daemon::service::flows::{Found, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 
-use crate::client::Client;
+use crate::client::{Beside, Client};
 use crate::commands::flow_file::{self, Routed};
 use crate::commands::wait::{Deadline, Waiting, wait_for_all};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::flow::{self as render, StoredFlowDocument};
+use crate::target::Target;
 
 /// Run jobs that wait for others; show, cancel or redrive all of them
 #[derive(Debug, Subcommand)]
@@ -102,35 +103,32 @@ Example of a flow: b and c after a, then d
 Beside these, a job may have queue, priority, delay, unique_key, group, and outputs = true for the outputs of those before it.";
 
 impl FlowCommand {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let access = match &self {
-            Self::Run(_) => Access::Serve,
-            Self::Show(_) => Access::Look,
-            Self::Cancel(_) | Self::Redrive(_) => Access::Change,
-        };
-        let client = Client::connect(config, access).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::Run(run) => run.execute(&client, console).await,
-            Self::Show(show) => show.execute(&client, console).await,
-            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, &client, console).await,
-            Self::Redrive(Redrive { which }) => which.act(JobAction::Redrive, &client, console).await,
+            Self::Run(run) => {
+                let beside = Beside::connect(target.config("flow run")?, Access::Serve).await?;
+                run.execute(beside, console).await
+            }
+            Self::Show(show) => show.execute(&Client::connect(target, Access::Look).await?, console).await,
+            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, target, console).await,
+            Self::Redrive(Redrive { which }) => which.act(JobAction::Redrive, target, console).await,
         }
     }
 }
 
 impl Run {
-    async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
+    async fn execute(self, beside: Beside, console: &Console) -> Result<Exit, Failure> {
         let seed = self.id.unwrap_or_else(|| Clock::system().job_id());
-        let routed = flow_file::read(&self.file, seed, self.tenant.as_ref(), client)?;
+        let routed = flow_file::read(&self.file, seed, self.tenant.as_ref(), &beside)?;
         let Routed { flow, routes } = &routed;
         for (node, route) in flow.nodes().iter().zip(routes) {
-            for warning in client.unserved(&route.tenant, &route.queue, &node.job.kind) {
+            for warning in beside.unserved(&route.tenant, &route.queue, &node.job.kind) {
                 console.warn(&format!("job `{}`: {warning}", node.name));
             }
         }
         console
             .remark(&format!("if this is interrupted, repeat it with --id {seed}; no job is stored twice"));
-        let stored = client.store_flow(flow, routes).await.map_err(|error| {
+        let stored = beside.store_flow(flow, routes).await.map_err(|error| {
             let lost = error.slug == Slug::BrokerUnavailable;
             let failure = Failure::from(error);
             if lost { failure.help(format!("repeat the command with --id {seed}")) } else { failure }
@@ -146,7 +144,7 @@ impl Run {
             None => Ok(Exit::Ok),
             Some(deadline) => {
                 let ids: Vec<JobId> = flow.jobs().map(|job| job.id).collect();
-                await_all(client, &tenant, &ids, deadline, console).await
+                await_all(&Client::Beside(beside), &tenant, &ids, deadline, console).await
             }
         }
     }
@@ -227,7 +225,15 @@ impl Which {
     }
 
     /// Does one action to all jobs of the flow to which it can be done.
-    async fn act(&self, action: JobAction, client: &Client, console: &Console) -> Result<Exit, Failure> {
+    async fn act(&self, action: JobAction, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = &Client::connect(target, Access::Change).await?;
+        if let Client::Over(client) = client {
+            let route = if action == JobAction::Cancel { route::CANCEL_FLOW } else { route::REDRIVE_FLOW };
+            let request = Request::to_part(route, self.id).with("tenant", self.tenant.as_ref());
+            let document = client.call(&request).await?;
+            console.show(&document, || render::told(&document))?;
+            return Ok(Exit::Ok);
+        }
         let found = self.find(client).await?;
         // Those that come after others are cancelled first, and redriven last.
         let mut jobs: Vec<&FlowJobView> = in_order(&found.view);
@@ -243,7 +249,9 @@ impl Which {
         for batch in jobs.chunks(ACT_MAX) {
             let ids: Vec<JobId> = batch.iter().map(|view| view.job.id).collect();
             let answers = client.act(&found.tenant, action, &ids).await?;
-            done.extend(batch.iter().copied().zip(answers));
+            for (view, answer) in batch.iter().copied().zip(answers) {
+                done.push((view, answer?));
+            }
         }
         let mut exit = Exit::Ok;
         for (view, changed) in &done {

@@ -15,7 +15,7 @@ use sandhog_daemon::unique;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::client::Client;
+use crate::client::Beside;
 use crate::commands::bulk::id_of;
 use crate::exit::Failure;
 
@@ -78,7 +78,7 @@ pub(crate) fn read(
     file: &Path,
     seed: JobId,
     tenant: Option<&TenantId>,
-    client: &Client,
+    beside: &Beside,
 ) -> Result<Routed, Failure> {
     let name = file.display().to_string();
     let text = text(file).map_err(|cause| Failure::io(format!("read {name}"), &cause))?;
@@ -106,7 +106,7 @@ pub(crate) fn read(
         let queue = entry.queue.as_deref().map(QueueName::parse).transpose();
         let queue = queue.map_err(|error| wrong(error.to_string()))?;
         let wanted = Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() };
-        let route = client.route(&kind, wanted)?;
+        let route = beside.route(&kind, wanted)?;
         tenant = Some(route.tenant.clone());
         let id = if place == 0 { seed } else { id_of(seed, place as u64) };
         jobs.push(entry.job(id, kind, route.queue.clone()).map_err(wrong)?);

@@ -23,7 +23,7 @@ pub(crate) mod plugin;
 pub(crate) mod plugins;
 pub(crate) mod reload;
 pub(crate) mod schedule;
-mod selection;
+pub(crate) mod selection;
 pub(crate) mod serve;
 pub(crate) mod tenant;
 mod times;

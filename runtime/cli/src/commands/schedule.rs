@@ -1,7 +1,6 @@
 //! `sandhog schedules` and `sandhog schedule`: lists schedules, shows one, and acts on it.
 
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -19,11 +18,12 @@ use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::Wanted;
 use sandhog_daemon::service::schedules::Change;
 
-use crate::client::Client;
+use crate::client::{Beside, Client};
 use crate::commands::payload::{self, Check};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::schedule as render;
+use crate::output::schedule::{self as render, ScheduleChangedDocument, SchedulesDocument};
+use crate::target::Target;
 
 /// Look at schedules, and act on them
 #[derive(Debug, Subcommand)]
@@ -256,123 +256,96 @@ impl TimesOptions {
 }
 
 impl List {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
-        let mut all = Vec::new();
-        for tenant in client.tenants(self.tenant.as_ref())? {
-            let (now, found) = client.schedules(&tenant).await?;
-            all.extend(found.into_iter().map(|found| render::Listed { tenant: tenant.clone(), now, found }));
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
+        let mut all = SchedulesDocument { schedules: Vec::new(), unread: Vec::new() };
+        for tenant in client.tenants(self.tenant.as_ref()).await? {
+            let SchedulesDocument { schedules, unread } = client.schedules(&tenant).await?;
+            all.schedules.extend(schedules);
+            all.unread.extend(unread);
         }
-        let document = render::document(&all);
-        console.show(&document, || render::table_of(&all, console.paint()))?;
+        console.show(&all, || render::table_of(&all, console.paint()))?;
         Ok(Exit::Ok)
     }
 }
 
 impl Schedule {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
             Self::Show(Show { which }) => {
-                let client = Client::connect(config, Access::Look).await?;
-                let tenant = which.tenant(&client).await?;
-                let (now, record) = client.schedule(&tenant, &which.name).await?;
-                let document = render::ScheduleDocument::new(&tenant, &record, now);
-                console.show(&document, || render::whole(&tenant, &record, now, console.paint()))?;
+                let client = Client::connect(target, Access::Look).await?;
+                let document = client.schedule(which.tenant.as_ref(), &which.name).await?;
+                console.show(&document, || render::whole(&document, console.paint()))?;
                 Ok(Exit::Ok)
             }
-            Self::Next(next) => next.execute(config, console).await,
+            Self::Next(next) => next.execute(target, console).await,
             Self::Pause(Pause { which, note, by }) => {
-                which.change(config, console, Change::Pause { by, note }, "paused").await
+                which.change(target, console, Change::Pause { by, note }).await
             }
-            Self::Resume(Resume { which }) => which.change(config, console, Change::Resume, "resumed").await,
+            Self::Resume(Resume { which }) => which.change(target, console, Change::Resume).await,
             Self::Run(Run { which }) => {
                 let id = Clock::system().job_id();
-                which.change(config, console, Change::RunNow { id }, "enqueued").await
+                which.change(target, console, Change::RunNow { id }).await
             }
             Self::Backfill(Backfill { which, from, to }) => {
-                let client = Client::connect(config, Access::Serve).await?;
-                let tenant = which.tenant(&client).await?;
-                let (_, record) = client.schedule(&tenant, &which.name).await?;
-                let zone = record.schedule.times.zone();
-                let change = Change::Backfill { from: point(zone, &from)?, to: point(zone, &to)? };
-                which.apply(&client, &tenant, console, &change, "enqueued").await
+                let client = Client::connect(target, Access::Serve).await?;
+                let zone =
+                    client.schedule(which.tenant.as_ref(), &which.name).await.map(|it| render::zone(&it))?;
+                let change = Change::Backfill { from: point(&zone, &from)?, to: point(&zone, &to)? };
+                which.apply(&client, console, change).await
             }
-            Self::Add(add) => add.execute(config, console).await,
+            Self::Add(add) => add.execute(target, console).await,
             Self::Remove(Remove { which }) => {
-                let client = Client::connect(config, Access::Serve).await?;
-                let tenant = which.tenant(&client).await?;
-                client.remove_schedule(&tenant, &which.name).await?;
-                render::tell(console, &tenant, &which.name, "removed", &[])
+                let client = Client::connect(target, Access::Serve).await?;
+                let removed = client.remove_schedule(which.tenant.as_ref(), &which.name).await?;
+                render::tell(console, &removed)
             }
         }
     }
 }
 
 impl Which {
-    async fn tenant(&self, client: &Client) -> Result<TenantId, Failure> {
-        Ok(client.tenant_of(self.tenant.as_ref(), &self.name).await?)
+    async fn change(self, target: &Target, console: &Console, change: Change) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Serve).await?;
+        self.apply(&client, console, change).await
     }
 
-    async fn change(
-        self,
-        config: &Path,
-        console: &Console,
-        change: Change,
-        done: &'static str,
-    ) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
-        let tenant = self.tenant(&client).await?;
-        self.apply(&client, &tenant, console, &change, done).await
-    }
-
-    async fn apply(
-        &self,
-        client: &Client,
-        tenant: &TenantId,
-        console: &Console,
-        change: &Change,
-        done: &'static str,
-    ) -> Result<Exit, Failure> {
-        let decision = client.change_schedule(tenant, &self.name, change).await?;
-        let jobs: Vec<_> = decision.jobs.iter().map(|job| job.id).collect();
-        render::tell(console, tenant, &self.name, done, &jobs)
+    async fn apply(&self, client: &Client, console: &Console, change: Change) -> Result<Exit, Failure> {
+        let changed = client.change_schedule(self.tenant.as_ref(), &self.name, change).await?;
+        render::tell(console, &changed)
     }
 }
 
 impl Next {
-    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { name, tenant, times, count, after } = self;
         let count = usize::from(count);
-        let after_in = |zone: &Zone, now| after.as_deref().map_or(Ok(now), |text| point(zone, text));
-        let (zone, next) = match name {
+        let (zone, document) = match name {
             Some(name) => {
-                let client = Client::connect(config, Access::Look).await?;
-                let tenant = client.tenant_of(tenant.as_ref(), &name).await?;
-                let (now, record) = client.schedule(&tenant, &name).await?;
-                let zone = record.schedule.times.zone().clone();
-                let next = match &after {
-                    None => record.next(now, count),
-                    Some(_) => record.schedule.next(after_in(&zone, now)?, count),
-                };
-                (zone, next)
+                let client = Client::connect(target, Access::Look).await?;
+                let found = client.schedule(tenant.as_ref(), &name).await?;
+                let zone = render::zone(&found);
+                let after = after.as_deref().map(|text| point(&zone, text)).transpose()?;
+                (zone, client.next_times(tenant.as_ref(), &name, after, count).await?)
             }
             None => {
                 let times = times.times()?;
                 let zone = times.zone().clone();
-                let after = after_in(&zone, Clock::system().now())?;
-                let next = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
-                (zone, next)
+                let now = Clock::system().now();
+                let after = after.as_deref().map_or(Ok(now), |text| point(&zone, text))?;
+                let next: Vec<_> = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
+                let document = render::NextDocument::new(&zone, &next);
+                (zone, document)
             }
         };
-        let document = render::NextDocument::new(&zone, &next);
-        console.show(&document, || render::next_table(&zone, &next, console.paint()))?;
+        console.show(&document, || render::next_table(&zone, &document.next, console.paint()))?;
         Ok(Exit::Ok)
     }
 }
 
 impl Add {
-    async fn execute(self: Box<Self>, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
+    async fn execute(self: Box<Self>, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Beside::connect(target.config("schedule add")?, Access::Serve).await?;
         let Self {
             name,
             kind,
@@ -423,6 +396,8 @@ impl Add {
                 .help("`sandhog schedule next` shows the times of expressions"));
         }
         client.add_schedule(&route.tenant, &schedule).await?;
-        render::tell(console, &route.tenant, &schedule.name, "added", &[])
+        let (tenant, schedule) = (route.tenant.to_string(), schedule.name.to_string());
+        let done = "added".to_owned();
+        render::tell(console, &ScheduleChangedDocument { tenant, schedule, done, jobs: Vec::new() })
     }
 }
