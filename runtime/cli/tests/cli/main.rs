@@ -9,6 +9,7 @@ mod holds;
 mod http;
 mod jobs;
 mod plugins;
+mod remote;
 mod signing;
 mod site;
 mod tenants;
