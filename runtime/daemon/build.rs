@@ -18,7 +18,7 @@ fn main() -> io::Result<()> {
     let built = folder.filter(|folder| folder.join("index.html").is_file());
     fs::write(
         out.join("dashboard.rs"),
-        built.map_or(Ok(String::from(NONE)), |folder| embedded(&folder, &out))?,
+        built.map_or_else(|| Ok(String::from(NONE)), |folder| embedded(&folder, &out))?,
     )
 }
 

@@ -158,7 +158,7 @@ pub struct Client(Arc<Transport>);
 #[derive(Debug)]
 enum Transport {
     Socket(PathBuf),
-    Network(Network),
+    Network(Box<Network>),
 }
 
 impl Client {
@@ -171,7 +171,7 @@ impl Client {
     /// Creates a client of a daemon, or of `sandhog serve`, over the network.
     #[must_use]
     pub fn over(network: Network) -> Self {
-        Self(Arc::new(Transport::Network(network)))
+        Self(Arc::new(Transport::Network(Box::new(network))))
     }
 
     /// Asks the daemon to read its configuration again, and returns the result.

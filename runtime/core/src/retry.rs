@@ -152,7 +152,7 @@ pub enum OnExhausted {
     Pause,
 }
 
-/// What comes after an attempt that failed.
+/// Next step after an attempt that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextTry {
     /// Another attempt, after this wait.

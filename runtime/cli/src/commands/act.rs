@@ -200,7 +200,7 @@ impl Act {
             Some(count) => console.bar(count, verb.infinitive),
             None => console.spinner(verb.infinitive),
         };
-        let mut run = Run { action, waits: deadline.is_some(), told: Vec::new(), tally: Tally::default() };
+        let mut run = Run { action, waits: deadline.is_some(), told: Vec::new(), tally: Outcomes::default() };
         let gone = run.go(&mut bulks, self.rate, &progress).await;
         progress.finish_and_clear();
         let waited = settled(&mut run.told, &gone, deadline, client, console).await;
@@ -257,14 +257,14 @@ impl Found {
 
 /// Numbers of jobs that a command on many has gone through.
 #[derive(Debug, Default)]
-struct Tally {
+struct Outcomes {
     /// Jobs to which it was done, or whose daemons were told to stop them.
     done: u64,
     /// Numbers of the others, by the reason why they were left out.
     left_out: BTreeMap<Cow<'static, str>, u64>,
 }
 
-impl Tally {
+impl Outcomes {
     fn left_out(&self) -> u64 {
         self.left_out.values().sum()
     }
@@ -285,7 +285,7 @@ enum Bulks<'c> {
 /// Result of a step of a command on many jobs.
 #[derive(Default)]
 struct Stepped {
-    tally: Tally,
+    tally: Outcomes,
     told: Vec<Told>,
 }
 
@@ -388,7 +388,7 @@ impl<'c> Bulks<'c> {
                 let mut of_step = BulkSummary::default();
                 of_step.add(&step);
                 let left_out = of_step.left_out.iter().map(|(reason, n)| (reason.slug().into(), *n));
-                let tally = Tally { done: of_step.done + of_step.requested, left_out: left_out.collect() };
+                let tally = Outcomes { done: of_step.done + of_step.requested, left_out: left_out.collect() };
                 let told = step.jobs.into_iter().map(|(id, changed)| {
                     Told::new(id, Some(bulk.tenant()), outcome(action, id, Ok(changed)))
                 });
@@ -408,7 +408,7 @@ impl<'c> Bulks<'c> {
                     Ok(Told::new(id, tenant.as_ref(), said(action, job)))
                 });
                 let told = told.collect::<Result<_, Failure>>()?;
-                Ok(Some(Stepped { tally: Tally { done: done.done, left_out: done.left_out }, told }))
+                Ok(Some(Stepped { tally: Outcomes { done: done.done, left_out: done.left_out }, told }))
             }
         }
     }
@@ -455,7 +455,7 @@ struct Run {
     waits: bool,
     /// Results for single jobs, the first ones and those that are to be waited for.
     told: Vec<Told>,
-    tally: Tally,
+    tally: Outcomes,
 }
 
 impl Run {

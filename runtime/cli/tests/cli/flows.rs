@@ -101,7 +101,7 @@ fn what_is_no_flow_is_told_with_the_job_that_is_wrong_and_nothing_is_stored() {
         (json!({ "jobs": [job("a", json!({ "dleay": "5s" }))] }), "unknown field `dleay`"),
         (
             json!({ "jobs": [job("a", json!({})), job("b", json!({ "after": [{ "job": "a", "on_failure": "wait" }] }))] }),
-            "on_failure is `wait`, and may be fail, ignore or hold",
+            "on_failure: it is `wait`, and may be fail, ignore or hold",
         ),
         (json!({ "jobs": [job("a", json!({ "kind": "other.run" }))] }), "no plugin"),
         (

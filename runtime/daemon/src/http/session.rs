@@ -111,7 +111,7 @@ pub(super) fn check_change(method: &Method, headers: &HeaderMap) -> Result<(), P
     if is_look(method) {
         return Ok(());
     }
-    if !headers.get(CSRF).is_some_and(|value| value == "1") {
+    if headers.get(CSRF).is_none_or(|value| value != "1") {
         let problem =
             Problem::new(Slug::Forbidden, "a change with a session's cookie has no Sandhog-Csrf: 1");
         return Err(problem.help("send that header, or a token in place of the cookie"));

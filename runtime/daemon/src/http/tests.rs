@@ -730,7 +730,7 @@ async fn the_dashboard_is_served_to_everybody_and_at_each_of_its_views() {
         assert!(!answer.text.contains("@BASE@"), "{path}");
     }
     assert_eq!(site.answer(request("GET", "/jobsy", None, None)).await.status, 401);
-    assert_eq!(site.answer(request("POST", "/jobs", None, None)).await.status, 403);
+    assert_eq!(site.answer(request("POST", "/jobs", None, None)).await.status, 405);
     assert_eq!(site.answer(request("GET", "/assets/none.js", None, None)).await.status, 404);
 }
 

@@ -67,7 +67,7 @@ pub fn make(
 fn job(ask: FlowJobAsk<Vec<u8>>, id: JobId, kind: &Kind, queue: &QueueName) -> Result<FlowJob, Problem> {
     let of_job = |what: &str| format!("job `{}`: {what}", ask.name);
     let wrong = |what: &str, error: &dyn Display| malformed(&of_job(what), error);
-    let name = FlowJobName::parse(&ask.name).map_err(|error| malformed("name", &error))?;
+    let name = FlowJobName::parse(&ask.name).map_err(|error| wrong("name", &error))?;
     let key = parsed(&of_job("unique_key"), ask.unique_key.as_deref(), UniqueKey::parse)?;
     let group = parsed(&of_job("group"), ask.group.as_deref(), GroupKey::parse)?;
     let after = |after: &AfterAsk| {
