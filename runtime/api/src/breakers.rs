@@ -1,21 +1,23 @@
 //! Circuit breakers, as programs read them.
 
+use std::borrow::Cow;
+
 use sandhog_core::breaker::{Breaker, BreakerTerms};
 use sandhog_core::id::{BreakerName, TenantId};
 use sandhog_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::time::at_of;
+use crate::time::{at_of, parse_time};
 
 /// JSON document of a breaker. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BreakerDocument {
     /// The tenant.
     pub tenant: String,
     /// Name of the breaker: a downstream, or `plugin/` and the name of a plugin.
     pub name: String,
     /// `closed`, `open` or `half-open`; null if the record can't be read.
-    pub state: Option<&'static str>,
+    pub state: Option<Cow<'static, str>>,
     /// Kinds whose jobs it holds back while it isn't closed.
     pub kinds: Vec<String>,
     /// Number of runs that failed: those within its window, or those that have opened it.
@@ -34,13 +36,10 @@ pub struct BreakerDocument {
     pub note: Option<String>,
     /// Reason why the record can't be read; null if it can be.
     pub problem: Option<String>,
-    /// The same as `until`, to be reckoned with.
-    #[serde(skip)]
-    pub until_time: Option<Timestamp>,
 }
 
 /// JSON document of breakers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct BreakersDocument {
     /// The breakers, by tenant and name.
     pub breakers: Vec<BreakerDocument>,
@@ -73,7 +72,7 @@ impl BreakerDocument {
         Self {
             tenant: tenant.to_string(),
             name: name.to_string(),
-            state: breaker.as_ref().map(|breaker| breaker.state(now).slug()),
+            state: breaker.as_ref().map(|breaker| breaker.state(now).slug().into()),
             kinds: kinds.iter().map(ToString::to_string).collect(),
             failed: tally.failed,
             ended: tally.ended(),
@@ -83,7 +82,12 @@ impl BreakerDocument {
             by: forced.and_then(|forced| forced.by.clone()),
             note: forced.and_then(|forced| forced.note.clone()),
             problem: record.as_ref().err().cloned(),
-            until_time,
         }
+    }
+
+    /// Returns the time at which its state changes by itself; `None` if there is none.
+    #[must_use]
+    pub fn until(&self) -> Option<Timestamp> {
+        parse_time(self.until.as_deref()?).ok()
     }
 }

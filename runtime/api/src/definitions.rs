@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU64;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Flow to be stored: jobs that wait for others. `P` is how its payloads are written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowAsk<P = Box<RawValue>> {
     /// Tenant. `None` for the only one, or the only one that handles the first kind.
@@ -18,7 +18,7 @@ pub struct FlowAsk<P = Box<RawValue>> {
 }
 
 /// Job of a flow to be stored.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowJobAsk<P = Box<RawValue>> {
     /// Name in the flow.
@@ -46,7 +46,7 @@ pub struct FlowJobAsk<P = Box<RawValue>> {
 }
 
 /// Job that another comes after.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(
     untagged,
     expecting = "the name of a job, or { job = NAME, on_failure = \"fail\", \"ignore\" or \"hold\" }"
@@ -59,7 +59,7 @@ pub enum AfterAsk {
 }
 
 /// Edge of a flow to be stored.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeAsk {
     /// Name of the job that comes first.
@@ -69,14 +69,11 @@ pub struct EdgeAsk {
 }
 
 impl<P> FlowAsk<P> {
-    /// Converts each payload into its bytes.
+    /// Converts each payload.
     ///
     /// # Errors
-    /// `bytes` fails.
-    pub fn with_payloads<E>(
-        self,
-        mut bytes: impl FnMut(P) -> Result<Vec<u8>, E>,
-    ) -> Result<FlowAsk<Vec<u8>>, E> {
+    /// `convert` fails.
+    pub fn with_payloads<Q, E>(self, mut convert: impl FnMut(P) -> Result<Q, E>) -> Result<FlowAsk<Q>, E> {
         let jobs =
             self.jobs.into_iter().map(|job| {
                 let FlowJobAsk {
@@ -91,7 +88,7 @@ impl<P> FlowAsk<P> {
                     group,
                     outputs,
                 } = job;
-                let payload = payload.map(&mut bytes).transpose()?;
+                let payload = payload.map(&mut convert).transpose()?;
                 Ok(FlowJobAsk {
                     name,
                     kind,
@@ -110,7 +107,7 @@ impl<P> FlowAsk<P> {
 }
 
 /// Schedule to be added. Lengths of time are written as in the configuration, such as `1h30m`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleAsk {
     /// Name.

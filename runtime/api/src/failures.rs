@@ -1,11 +1,13 @@
 //! Failures, as programs read them: dead jobs in groups of those that died of the same.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Time;
 
 /// JSON document of dead jobs, in groups of those that died of the same.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FailuresDocument {
     /// The groups, those with the most jobs first.
     pub groups: Vec<FailureDocument>,
@@ -18,7 +20,7 @@ pub struct FailuresDocument {
 }
 
 /// JSON document of a group of dead jobs: of one tenant and kind, for one reason, and alike in their messages.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FailureDocument {
     /// The fingerprint of kind, reason and pattern: 16 hexadecimal digits, the same tomorrow.
     pub fingerprint: String,
@@ -29,7 +31,7 @@ pub struct FailureDocument {
     /// The queue of the latest of them.
     pub queue: String,
     /// The reason why they are dead: a slug such as `out-of-fuel`.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The message of the latest of them.
     pub message: String,
     /// The part that their messages share: numbers and ids are `#`, and what is quoted is `…`.

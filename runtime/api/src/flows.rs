@@ -1,13 +1,15 @@
 //! Flows, as programs read them.
 
+use std::borrow::Cow;
+
 use sandhog_core::flow::{Flow, FlowJobView, Parent};
 use sandhog_core::id::{JobId, TenantId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{JobDocument, Payloads};
 
 /// JSON document of a flow that was stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct StoredFlowDocument {
     /// The flow's id: that of its first job.
     pub flow: String,
@@ -18,7 +20,7 @@ pub struct StoredFlowDocument {
 }
 
 /// JSON document of the name and id of a job of a flow.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct NamedDocument {
     /// The job's name in the flow.
     pub name: String,
@@ -27,7 +29,7 @@ pub struct NamedDocument {
 }
 
 /// JSON document of a flow.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FlowDocument {
     /// The flow's id: that of its first job.
     pub flow: String,
@@ -40,7 +42,7 @@ pub struct FlowDocument {
 }
 
 /// JSON document of a job of a flow.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct FlowJobDocument {
     /// The job's name in the flow.
     pub name: String,
@@ -52,25 +54,25 @@ pub struct FlowJobDocument {
 }
 
 /// JSON document of an edge.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AfterDocument {
     /// The name of the job that comes first.
     pub job: String,
     /// The id of that job.
     pub id: String,
     /// `fail`, `ignore` or `hold`.
-    pub on_failure: &'static str,
+    pub on_failure: Cow<'static, str>,
 }
 
 /// JSON document of an action on the jobs of a flow.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ActedDocument {
     /// The flow's id.
     pub flow: String,
     /// The tenant that it belongs to.
     pub tenant: String,
     /// `cancelled` or `redriven`.
-    pub done: &'static str,
+    pub done: Cow<'static, str>,
     /// The jobs to which it was done; those that run end as soon as their daemon has stopped them.
     pub jobs: Vec<NamedDocument>,
 }
@@ -115,7 +117,7 @@ impl FlowDocument {
 
 impl AfterDocument {
     fn new(Parent { id, name, on_failure }: &Parent) -> Self {
-        Self { job: name.to_string(), id: id.to_string(), on_failure: on_failure.slug() }
+        Self { job: name.to_string(), id: id.to_string(), on_failure: on_failure.slug().into() }
     }
 }
 
@@ -131,7 +133,7 @@ impl ActedDocument {
         Self {
             flow: flow.to_string(),
             tenant: tenant.to_string(),
-            done,
+            done: done.into(),
             jobs: jobs.map(|view| NamedDocument::new(&view.name, view.job.id)).collect(),
         }
     }

@@ -2,12 +2,12 @@
 
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::time::at_of;
+use crate::time::{at_of, parse_time};
 
 /// JSON document of a held group. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct HeldDocument {
     /// The tenant.
     pub tenant: String,
@@ -19,9 +19,6 @@ pub struct HeldDocument {
     pub job: String,
     /// Time since which it is held.
     pub since: Option<String>,
-    /// The same, to be reckoned with.
-    #[serde(skip)]
-    pub at: Timestamp,
 }
 
 impl HeldDocument {
@@ -34,20 +31,25 @@ impl HeldDocument {
             group: group.to_string(),
             job: job.to_string(),
             since: at_of(since),
-            at: since,
         }
+    }
+
+    /// Returns the time since which it is held; `None` after the year 9999.
+    #[must_use]
+    pub fn since(&self) -> Option<Timestamp> {
+        parse_time(self.since.as_deref()?).ok()
     }
 }
 
 /// JSON document of all held groups.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct HeldGroupsDocument {
     /// The groups, those of a tenant that are held for the longest time first.
     pub groups: Vec<HeldDocument>,
 }
 
 /// JSON document of the release of a group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ReleasedDocument {
     /// Whether the group was held.
     pub released: bool,

@@ -1,26 +1,26 @@
 //! Jobs, as programs read them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sandhog_core::group::GroupTurns;
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::reason::Reason;
 use sandhog_core::unique;
 use sandhog_core::waits::{Told, Wait};
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::HoldDocument;
 use crate::time::{at_of, shown};
 
 /// JSON document of a job. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct JobDocument {
     /// The job's id.
     pub id: String,
@@ -35,9 +35,9 @@ pub struct JobDocument {
     /// Ids of the jobs of its flow that it waits for, while it is blocked.
     pub waits_for: Vec<String>,
     /// `blocked`, `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// The reason for its state: a slug such as `out-of-fuel`.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The reason in full, for people.
     pub message: Option<String>,
     /// The priority, 0 to 255; the highest goes first.
@@ -73,7 +73,7 @@ pub struct JobDocument {
     /// Time at which it became final.
     pub finished_at: Option<String>,
     /// The names of those times above that are null because they lie after the year 9999, which RFC 3339 can't express.
-    pub never: Vec<&'static str>,
+    pub never: Vec<Cow<'static, str>>,
     /// The latest progress report of its handler.
     pub progress: Option<ProgressDocument>,
     /// Total usage of all its runs.
@@ -85,9 +85,12 @@ pub struct JobDocument {
     /// All that it waits for, those that somebody has to see to first; empty unless it is scheduled or ready. A list tells less
     /// of it than a look at the one job.
     pub waits: Vec<WaitDocument>,
-    /// Payload and output; left out where jobs are listed, unless they are asked for.
-    #[serde(flatten)]
-    pub contents: Option<ContentsDocument>,
+    /// Payload; left out where jobs are listed, unless it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Content>,
+    /// Output; null unless it succeeded, and left out where the payload is.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub output: Option<Option<Content>>,
     /// The latest attempts that have ended, oldest first; only where one job is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<AttemptDocument>>,
@@ -97,11 +100,11 @@ pub struct JobDocument {
 }
 
 /// JSON document of one thing that a job waits for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct WaitDocument {
     /// The kind of wait: `paused`, `breaker`, `half-open`, `rate-limited`, `no-plugin`, `time`, `retry`, `fuel`, `limit`,
     /// `rate`, `group`, `parents` or `turn`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The wait in a line, for people.
     pub text: String,
     /// Time at which it ends by itself; null if there is no such time.
@@ -119,7 +122,7 @@ pub struct WaitDocument {
 }
 
 /// JSON document of a group whose turn a job waits for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct GroupWaitDocument {
     /// Key of the group.
     pub key: String,
@@ -147,7 +150,7 @@ impl GroupWaitDocument {
 }
 
 /// JSON document of a limit that a job waits for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LimitDocument {
     /// The plugin that has the limit.
     pub name: String,
@@ -185,7 +188,7 @@ impl WaitDocument {
         };
         let text = told(std::slice::from_ref(wait));
         let until = wait.until().and_then(at_of);
-        Self { reason: wait.slug(), text, until, ahead, hold, limit, rate, group }
+        Self { reason: wait.slug().into(), text, until, ahead, hold, limit, rate, group }
     }
 }
 
@@ -194,15 +197,6 @@ impl WaitDocument {
 pub fn told(waits: &[Wait]) -> String {
     let texts: Vec<String> = waits.iter().map(|wait| Told { wait, clock: shown }.to_string()).collect();
     texts.join("; ")
-}
-
-/// The payload and output of a job.
-#[derive(Debug, Serialize)]
-pub struct ContentsDocument {
-    /// The input of the handler.
-    pub payload: Content,
-    /// The result; null unless the job succeeded.
-    pub output: Option<Content>,
 }
 
 /// Whether payloads and outputs are shown.
@@ -215,7 +209,7 @@ pub enum Payloads {
 }
 
 /// JSON document of a job's progress.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ProgressDocument {
     /// The amount that is done.
     pub done: u64,
@@ -226,7 +220,7 @@ pub struct ProgressDocument {
 }
 
 /// JSON document of the usage of runs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UsageDocument {
     /// Fuel: the number of instructions.
     pub fuel: u64,
@@ -241,12 +235,12 @@ pub struct UsageDocument {
 }
 
 /// JSON document of an attempt that has ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AttemptDocument {
     /// The number of the attempt; 1 is the first.
     pub attempt: u32,
     /// The reason why it ended: a slug such as `timed-out`; null if it succeeded.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Cow<'static, str>>,
     /// The reason in full, for people; cut if it is long.
     pub message: Option<String>,
     /// Time at which the job was leased for it.
@@ -262,14 +256,14 @@ pub struct AttemptDocument {
 }
 
 /// JSON document of a line of a job's log.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LogDocument {
     /// Time at which it was written.
     pub at: String,
     /// The attempt that wrote it; 1 is the first.
     pub attempt: u32,
     /// `trace`, `debug`, `info`, `warn` or `error`.
-    pub level: &'static str,
+    pub level: Cow<'static, str>,
     /// The message.
     pub message: String,
     /// Names and values of the fields beside the message.
@@ -277,7 +271,7 @@ pub struct LogDocument {
 }
 
 /// JSON document of bytes: an object with one of three keys.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
     /// The bytes are JSON: the value as it is written, to the last digit.
@@ -298,6 +292,16 @@ impl Content {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Hex(HEXLOWER.encode(bytes)),
+        }
+    }
+
+    /// Returns the bytes, without the blanks around a JSON value. `None` if it isn't hexadecimal.
+    #[must_use]
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Json(value) => Some(value.get().as_bytes().to_vec()),
+            Self::Text(text) => Some(text.as_bytes().to_vec()),
+            Self::Hex(digits) => HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok(),
         }
     }
 }
@@ -328,7 +332,7 @@ impl From<AttemptRecord> for AttemptDocument {
     fn from(record: AttemptRecord) -> Self {
         Self {
             attempt: record.attempt,
-            reason: record.reason.map(Reason::slug),
+            reason: record.reason.map(|reason| reason.slug().into()),
             message: record.message,
             leased_at: shown(record.leased_at),
             ended_at: shown(record.ended_at),
@@ -342,7 +346,7 @@ impl From<AttemptRecord> for AttemptDocument {
 impl From<LogLine> for LogDocument {
     fn from(line: LogLine) -> Self {
         let LogLine { at, attempt, level, message, fields } = line;
-        Self { at: shown(at), attempt, level: level.slug(), message, fields }
+        Self { at: shown(at), attempt, level: level.slug().into(), message, fields }
     }
 }
 
@@ -361,13 +365,11 @@ impl JobDocument {
         let labels =
             job.options.labels.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let [start_by, deadline] = [job.start_by(), job.deadline()].map(|at| at.map(shown));
-        let contents = || ContentsDocument {
-            payload: Content::of(&job.payload),
-            output: job.output.as_deref().map(Content::of),
-        };
+        let is_shown = payloads == Payloads::Shown;
         Self {
-            never: never.map(|(name, _)| *name).collect(),
-            contents: (payloads == Payloads::Shown).then(contents),
+            never: never.map(|(name, _)| (*name).into()).collect(),
+            payload: is_shown.then(|| Content::of(&job.payload)),
+            output: is_shown.then(|| job.output.as_deref().map(Content::of)),
             history: log.is_some().then(|| job.ended_attempts().into_iter().map(Into::into).collect()),
             id: job.id.to_string(),
             tenant: job.tenant.to_string(),
@@ -375,8 +377,8 @@ impl JobDocument {
             kind: job.kind.to_string(),
             flow: job.options.flow.map(|member| member.flow.to_string()),
             waits_for: job.waits_for.iter().map(ToString::to_string).collect(),
-            state: job.state.slug(),
-            reason: job.reason.map(|reason| reason.slug()),
+            state: job.state.slug().into(),
+            reason: job.reason.map(|reason| reason.slug().into()),
             message: job.message,
             priority: job.priority.0,
             unique_key: job.unique_key.map(|key| unique::shown(&job.kind, &key).to_owned()),
@@ -438,8 +440,21 @@ impl Serialize for StateCounts {
     }
 }
 
+impl<'de> Deserialize<'de> for StateCounts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        // A later version may have more states.
+        Ok(State::ALL.into_iter().filter_map(|state| Some((state, *counts.get(state.slug())?))).collect())
+    }
+}
+
+/// Reads what is there, null or not.
+fn there<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// JSON document of the number of a tenant's jobs in each state.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct CountsDocument {
     /// The tenant.
     pub tenant: String,
@@ -450,7 +465,7 @@ pub struct CountsDocument {
 }
 
 /// JSON document of a schedule that can't be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UnreadDocument {
     /// The tenant that it belongs to.
     pub tenant: String,
@@ -469,7 +484,7 @@ impl UnreadDocument {
 }
 
 /// JSON document of a page of jobs.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PageDocument {
     /// The jobs, without their logs.
     pub jobs: Vec<JobDocument>,
@@ -488,14 +503,14 @@ impl CountsDocument {
 }
 
 /// JSON document of the numbers of jobs of several tenants.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AllCountsDocument {
     /// The tenants, by name.
     pub tenants: Vec<CountsDocument>,
 }
 
 /// JSON document of jobs that were just enqueued.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EnqueuedDocument {
     /// The tenant that they belong to.
     pub tenant: String,
@@ -515,7 +530,7 @@ pub struct EnqueuedDocument {
 }
 
 /// JSON document of the answer for one job that was to be enqueued.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AnswerDocument {
     /// The number of its line in the file, from 1; left out if the job isn't from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -530,7 +545,7 @@ pub struct AnswerDocument {
 }
 
 /// The answer to an enqueue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// The job is stored.
@@ -575,7 +590,7 @@ impl EnqueuedDocument {
 }
 
 /// JSON document of a job that was enqueued and waited for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AwaitedDocument {
     /// The job.
     #[serde(flatten)]

@@ -17,8 +17,10 @@ mod groups;
 mod holds;
 mod jobs;
 mod me;
+mod network;
 mod problem;
 mod queues;
+mod read;
 pub mod route;
 mod schedules;
 mod socket;
@@ -32,7 +34,7 @@ pub use asks::{
     ResetBreakerAsk,
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Request};
 pub use daemons::{DaemonDocument, DaemonsDocument, ServedQueueDocument};
 pub use definitions::{AfterAsk, EdgeAsk, FlowAsk, FlowJobAsk, ScheduleAsk};
 pub use deploys::{
@@ -47,13 +49,15 @@ pub use flows::{
 pub use groups::{HeldDocument, HeldGroupsDocument, ReleasedDocument};
 pub use holds::{HoldDocument, HoldsDocument, PausedDocument, ResumedDocument};
 pub use jobs::{
-    AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, ContentsDocument,
-    CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
-    ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
+    AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, CountsDocument,
+    EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads, ProgressDocument,
+    StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
 };
 pub use me::{MeDocument, ServerDocument, SessionAsk};
+pub use network::{AddressError, EventStream, Identity, Network, StreamItem, Token, Trust};
 pub use problem::{PROBLEM_JSON, Problem, Slug};
 pub use queues::{QueueDocument, QueueJobsDocument, QueuesDocument};
+pub use read::{JobRead, Unreadable};
 pub use schedules::{
     NEXT_SHOWN, NextDocument, PastDocument, PauseDocument, ScheduleChangedDocument, ScheduleDocument,
     SchedulesDocument, TimeDocument, UnreadScheduleDocument,

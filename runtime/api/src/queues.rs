@@ -2,12 +2,12 @@
 
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::time::at_of;
+use crate::Time;
 
 /// JSON document of a queue. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct QueueDocument {
     /// The tenant.
     pub tenant: String,
@@ -16,16 +16,13 @@ pub struct QueueDocument {
     /// Numbers of its jobs that are not final.
     pub jobs: QueueJobsDocument,
     /// Time since which the oldest ready job has waited; null if none is ready.
-    pub oldest_ready: Option<String>,
+    pub oldest_ready: Option<Time>,
     /// Whether the whole queue is held back.
     pub held: bool,
-    /// The time of [`Self::oldest_ready`], to be reckoned with.
-    #[serde(skip)]
-    pub oldest_ready_at: Option<Timestamp>,
 }
 
 /// JSON document of the numbers of jobs of a queue, by state. A number is null if there were too many to count.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct QueueJobsDocument {
     /// Number of jobs that wait for their time.
     pub scheduled: Option<u64>,
@@ -51,15 +48,14 @@ impl QueueDocument {
             tenant: tenant.to_string(),
             queue: queue.to_string(),
             jobs,
-            oldest_ready: oldest_ready.and_then(at_of),
+            oldest_ready: oldest_ready.map(Time),
             held,
-            oldest_ready_at: oldest_ready,
         }
     }
 }
 
 /// JSON document of a page of queues.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct QueuesDocument {
     /// The queues, by tenant, then by name.
     pub queues: Vec<QueueDocument>,

@@ -1,9 +1,12 @@
 //! Schedules, as programs read them.
 
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+
 use sandhog_core::id::TenantId;
 use sandhog_core::schedule::{Base, Cron, LAST_KEPT, Past, Record, RunCounts, Source, Zone};
 use sandhog_core::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Time;
 
@@ -11,7 +14,7 @@ use crate::Time;
 pub const NEXT_SHOWN: usize = LAST_KEPT;
 
 /// JSON document of a list of schedules.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SchedulesDocument {
     /// The schedules, by tenant and name.
     pub schedules: Vec<ScheduleDocument>,
@@ -20,7 +23,7 @@ pub struct SchedulesDocument {
 }
 
 /// JSON document of a schedule that can't be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UnreadScheduleDocument {
     /// The tenant.
     pub tenant: String,
@@ -31,7 +34,7 @@ pub struct UnreadScheduleDocument {
 }
 
 /// JSON document of a schedule.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ScheduleDocument {
     /// The tenant.
     pub tenant: String,
@@ -49,12 +52,33 @@ pub struct ScheduleDocument {
     pub exclude: Vec<String>,
     /// The time zone by whose clock it goes.
     pub timezone: String,
+    /// Time before which it has none; null if there is no such time.
+    #[serde(default)]
+    pub start: Option<Time>,
+    /// Time from which on it has none; null if there is no such time.
+    #[serde(default)]
+    pub end: Option<Time>,
+    /// Longest time by which its jobs are put off, in milliseconds.
+    #[serde(default)]
+    pub spread_ms: u64,
+    /// Number of jobs that it enqueues at most; null if there is no such bound.
+    #[serde(default)]
+    pub times_max: Option<u64>,
+    /// Age up to which times that were missed are caught up, in milliseconds.
+    #[serde(default)]
+    pub catch_up_window_ms: u64,
+    /// Number of times that are caught up at most.
+    #[serde(default)]
+    pub catch_up_most: u32,
+    /// Whether it has enqueued all that it ever will.
+    #[serde(default)]
+    pub is_over: bool,
     /// The kind of its jobs.
     pub kind: String,
     /// The queue of its jobs.
     pub queue: String,
     /// Rule for a time at which an earlier job isn't finished: `skip`, `queue`, `allow` or another rule.
-    pub overlap: &'static str,
+    pub overlap: Cow<'static, str>,
     /// Its pause; null if it isn't paused.
     pub paused: Option<PauseDocument>,
     /// Number of times for which jobs were enqueued.
@@ -74,7 +98,7 @@ pub struct ScheduleDocument {
 }
 
 /// JSON document of a pause.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PauseDocument {
     /// Name of the person who has paused it; null if its definition says so.
     pub by: Option<String>,
@@ -85,7 +109,7 @@ pub struct PauseDocument {
 }
 
 /// JSON document of what became of a nominal time.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PastDocument {
     /// The nominal time.
     pub nominal: Time,
@@ -98,7 +122,7 @@ pub struct PastDocument {
 }
 
 /// JSON document of a time.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TimeDocument {
     /// The nominal time.
     pub nominal: Time,
@@ -109,7 +133,7 @@ pub struct TimeDocument {
 }
 
 /// JSON document of the next times.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct NextDocument {
     /// The time zone by whose clock it goes.
     pub timezone: String,
@@ -118,7 +142,7 @@ pub struct NextDocument {
 }
 
 /// JSON document of a change of a schedule.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ScheduleChangedDocument {
     /// The tenant.
     pub tenant: String,
@@ -160,9 +184,16 @@ impl ScheduleDocument {
             phase_ms: every.map(|(_, phase)| phase),
             exclude: texts(schedule.times.exclude()),
             timezone: schedule.times.zone().name().to_owned(),
+            start: schedule.times.start().map(Time),
+            end: schedule.times.end().map(Time),
+            spread_ms: millis(schedule.spread),
+            times_max: schedule.times_max.map(NonZeroU64::get),
+            catch_up_window_ms: millis(schedule.catch_up.window),
+            catch_up_most: schedule.catch_up.most,
+            is_over: record.is_over(),
             kind: schedule.job.kind.to_string(),
             queue: schedule.job.queue.to_string(),
-            overlap: schedule.overlap.slug(),
+            overlap: schedule.overlap.slug().into(),
             paused: by_command.or(by_definition),
             fired,
             by_hand,

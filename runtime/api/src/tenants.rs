@@ -1,18 +1,18 @@
 //! Tenants, as programs read them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::StateCounts;
 
 /// JSON document of the tenants.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TenantsDocument {
     /// The tenants, by name.
     pub tenants: Vec<TenantDocument>,
 }
 
 /// JSON document of a tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TenantDocument {
     /// The tenant's name.
     pub tenant: String,

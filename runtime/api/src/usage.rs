@@ -1,12 +1,14 @@
 //! Usage, as programs read it: what tenants have spent.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
 use sandhog_core::account::{Account, Day, RunEnd};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Property by which rows of usage are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +35,7 @@ pub struct Row {
 }
 
 /// JSON document of usage. Names and meanings stay as they are; more may come.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The first day, included.
     pub from: String,
@@ -141,6 +143,48 @@ impl Serialize for Row {
             map.serialize_entry(name, &number)?;
         }
         map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RowVisitor)
+    }
+}
+
+struct RowVisitor;
+
+impl<'de> Visitor<'de> for RowVisitor {
+    type Value = Row;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row of usage")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        let mut row = Row { day: None, tenant: None, plugin: None, account: Account::default() };
+        while let Some(name) = map.next_key::<String>()? {
+            let account = &mut row.account;
+            let end = RunEnd::ALL.iter().position(|end| end.slug() == name);
+            match (name.as_str(), end) {
+                (_, Some(end)) => account.runs[end] = map.next_value()?,
+                ("day", _) => row.day = map.next_value()?,
+                ("tenant", _) => row.tenant = map.next_value()?,
+                ("plugin", _) => row.plugin = map.next_value()?,
+                ("fuel", _) => account.fuel.0 = map.next_value()?,
+                ("cpu_us", _) => account.cpu_us = map.next_value()?,
+                ("wall_us", _) => account.wall_us = map.next_value()?,
+                ("memory_byte_us", _) => account.memory = map.next_value()?,
+                ("bytes_in", _) => account.traffic.input.0 = map.next_value()?,
+                ("bytes_out", _) => account.traffic.output.0 = map.next_value()?,
+                ("host_calls", _) => account.host_calls = map.next_value()?,
+                // The number of attempts is the sum of the ends, and a later version may have more.
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(row)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use sandhog_api::{Problem, Slug};
+use sandhog_api::{ClientError, Problem, Slug};
 use sandhog_config::Problems;
 use sandhog_core::job::State;
 use sandhog_core::outcome::Outcome;
@@ -204,7 +204,17 @@ impl From<Problem> for Failure {
             Slug::WrongConfiguration => Exit::Config,
             _ => Exit::Failed,
         };
-        Self { help: problem.help, exit, ..Self::new(problem.detail) }
+        let failure = Self { help: problem.help, exit, ..Self::new(problem.detail) };
+        match problem.slug {
+            Slug::Unauthenticated => failure.help("show a token: --token @FILE, or SANDHOG_TOKEN"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Problem::from(error).into()
     }
 }
 

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | [`commands`] | each command: its arguments, and what it does |
 //! | [`output`] | what is printed, for people and for programs |
-//! | [`client`] | the brokers and plugins that a configuration names, for a command that goes without a daemon |
+//! | [`client`] | the use cases, beside a daemon or over the network |
 //! | [`daemon_link`] | asking the daemon that runs |
+//! | [`target`] | the place where a command does its work: a configuration, or a server |
 //! | [`exit`] | how a command ends |
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -15,10 +16,12 @@ mod commands;
 mod daemon_link;
 mod exit;
 pub mod output;
+mod target;
 
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
@@ -27,6 +30,7 @@ use commands::{
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
+use target::{ServerOptions, Target};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,6 +70,8 @@ struct Global {
         default_value = "sandhog.toml"
     )]
     config: PathBuf,
+    #[command(flatten)]
+    server: ServerOptions,
     /// Print results as one JSON document
     #[arg(long, global = true)]
     json: bool,
@@ -165,7 +171,11 @@ impl Cli {
     #[must_use]
     pub fn from_process() -> Self {
         let matches = command().get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let is_said = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let server = &mut cli.global.server;
+        (server.is_url_said, server.is_token_said) = (is_said("url"), is_said("token"));
+        cli
     }
 
     /// Returns the log settings of the command.
@@ -192,35 +202,55 @@ impl Cli {
     /// # Errors
     /// If it fails.
     pub async fn execute(self) -> Result<Exit, Failure> {
-        let console = self.console();
-        let config = &self.global.config;
+        let console = &self.console();
+        let Global { config, server, .. } = &self.global;
+        let here = |command| server.here(config, command);
+        let there = || server.target(config, console);
         match self.command {
-            Command::Run(run) => run.execute(config).await,
-            Command::Serve(serve) => serve.execute(config).await,
-            Command::Dev(dev) => dev.execute(&console).await,
-            Command::Check(check) => check.execute(config, &console).await,
-            Command::Reload(reload) => reload.execute(config, &console).await,
-            Command::Status(status) => status.execute(config, &console).await,
-            Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
-            Command::Job(job) => job.execute(config, &console).await,
-            Command::Jobs(jobs) => jobs.execute(config, &console).await,
-            Command::Flow(flow) => flow.execute(config, &console).await,
-            Command::Pause(pause) => pause.execute(config, &console).await,
-            Command::Resume(resume) => resume.execute(config, &console).await,
-            Command::Holds(holds) => holds.execute(config, &console).await,
-            Command::Breaker(breaker) => breaker.execute(config, &console).await,
-            Command::Groups(groups) => groups.execute(config, &console).await,
-            Command::Queues(queues) => queues.execute(config, &console).await,
-            Command::Events(events) => events.execute(config, &console).await,
-            Command::Usage(usage) => usage.execute(config, &console).await,
-            Command::Schedule(schedule) => schedule.execute(config, &console).await,
-            Command::Schedules(list) => list.execute(config, &console).await,
-            Command::Plugin(plugin) => plugin.execute(config, &console).await,
-            Command::Plugins(plugins) => plugins.execute(config, &console).await,
-            Command::Tenant(tenant) => tenant.execute(config, &console).await,
-            Command::Token(token) => token.execute(&console),
-            Command::Completions(completions) => completions.execute(&console),
-            Command::Man(man) => man.execute(&console),
+            Command::Run(run) => run.execute(here("run")?).await,
+            Command::Serve(serve) => serve.execute(here("serve")?).await,
+            Command::Dev(dev) => {
+                here("dev")?;
+                dev.execute(console).await
+            }
+            Command::Check(check) => check.execute(here("check")?, console).await,
+            Command::Reload(reload) => reload.execute(&there()?, console).await,
+            Command::Status(status) => status.execute(&there()?, console).await,
+            Command::Enqueue(enqueue) => enqueue.execute(&there()?, console).await,
+            Command::Job(job) => job.execute(&there()?, console).await,
+            Command::Jobs(jobs) => jobs.execute(&there()?, console).await,
+            Command::Flow(flow) => flow.execute(&there()?, console).await,
+            Command::Pause(pause) => pause.execute(&there()?, console).await,
+            Command::Resume(resume) => resume.execute(&there()?, console).await,
+            Command::Holds(holds) => holds.execute(&there()?, console).await,
+            Command::Breaker(breaker) => breaker.execute(&there()?, console).await,
+            Command::Groups(groups) => groups.execute(&there()?, console).await,
+            Command::Queues(queues) => queues.execute(&there()?, console).await,
+            Command::Events(events) => events.execute(&there()?, console).await,
+            Command::Usage(usage) => usage.execute(&there()?, console).await,
+            Command::Schedule(schedule) => schedule.execute(&there()?, console).await,
+            Command::Schedules(list) => list.execute(&there()?, console).await,
+            Command::Plugin(plugin) => {
+                let target = match plugin.asks_daemon() {
+                    true => there()?,
+                    false => Target::Config(here("plugin")?.to_owned()),
+                };
+                plugin.execute(&target, console).await
+            }
+            Command::Plugins(plugins) => plugins.execute(&there()?, console).await,
+            Command::Tenant(tenant) => tenant.execute(&there()?, console).await,
+            Command::Token(token) => {
+                here("token")?;
+                token.execute(console)
+            }
+            Command::Completions(completions) => {
+                here("completions")?;
+                completions.execute(console)
+            }
+            Command::Man(man) => {
+                here("man")?;
+                man.execute(console)
+            }
         }
     }
 }

@@ -476,7 +476,7 @@ impl Tenant {
             spent: self.spent(now),
             limits: limits.into_iter().collect(),
             rates: self.rates_spent(now),
-            group: entry.rank.and(entry.group()).and_then(|group| self.turns_of(&group)),
+            group: entry.rank.and_then(|_| entry.group()).and_then(|group| self.turns_of(&group)),
         })
     }
 

@@ -1,19 +1,22 @@
 //! Actions on jobs: on those that are named, or on all that match a selection.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::ProgressBar;
+use sandhog_api::{self as api, BulkAsk, BulkDocument, Problem, Request, Time, route};
 use sandhog_broker::{Changed, JobAction, Query};
 use sandhog_config::units::parse_rate;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::rate::Rate;
-use sandhog_daemon::service::bulk::{Bulk, BulkSummary, Step, states};
+use sandhog_daemon::service::bulk::{Bulk, BulkSummary, states};
 use sandhog_daemon::service::jobs::{ACT_MAX, unknown};
 
-use crate::client::Client;
+use crate::client::{Beside, Client};
 use crate::commands::selection::{PICKING, Selection};
 use crate::commands::wait::{Deadline, wait_for};
 use crate::exit::{Exit, Failure};
@@ -112,6 +115,9 @@ impl Told {
 /// The word for a job whose daemon was told to stop it, for programs.
 const REQUESTED: &str = "cancel-requested";
 
+/// The words for it, for people.
+const STOPPING: &str = "is running; its daemon was told to stop it";
+
 impl Act {
     /// Does the action, and waits until jobs that are being stopped have ended, if `deadline` is given.
     ///
@@ -124,7 +130,7 @@ impl Act {
         client: &Client,
         console: &Console,
     ) -> Result<Exit, Failure> {
-        let tenants = client.tenants(self.selection.tenant.as_ref())?;
+        let tenants = client.tenants(self.selection.tenant.as_ref()).await?;
         if self.ids.is_empty() {
             return self.picked(action, deadline, &tenants, client, console).await;
         }
@@ -175,13 +181,13 @@ impl Act {
         if let Some(state) = self.selection.state.filter(|state| !action.changes(*state)) {
             return Err(Failure::new(format!("{state} jobs can't be {}", verb.participle)));
         }
-        let (filter, mut bulks) = (self.selection.filter()?, Vec::new());
-        for tenant in tenants {
-            bulks.push(client.bulk(tenant, action, self.selection.state, filter.clone()).await?);
-        }
+        let mut bulks = match client {
+            Client::Beside(beside) => Bulks::beside(beside, action, &self.selection, tenants).await?,
+            Client::Over(client) => Bulks::over(client, action, &self.selection, tenants),
+        };
         let mut count = None;
         if self.dry_run || !self.yes {
-            let found = Found::of(&bulks, client, console).await?;
+            let found = bulks.found(console).await?;
             if self.dry_run {
                 return found.show(verb, console);
             }
@@ -194,9 +200,8 @@ impl Act {
             Some(count) => console.bar(count, verb.infinitive),
             None => console.spinner(verb.infinitive),
         };
-        let mut run =
-            Run { action, waits: deadline.is_some(), told: Vec::new(), summary: BulkSummary::default() };
-        let gone = run.go(bulks, self.rate, client, &progress).await;
+        let mut run = Run { action, waits: deadline.is_some(), told: Vec::new(), tally: Outcomes::default() };
+        let gone = run.go(&mut bulks, self.rate, &progress).await;
         progress.finish_and_clear();
         let waited = settled(&mut run.told, &gone, deadline, client, console).await;
         let exit = run.report(verb, console)?;
@@ -219,25 +224,16 @@ struct Found {
 }
 
 impl Found {
-    async fn of(bulks: &[Bulk], client: &Client, console: &Console) -> Result<Self, Failure> {
-        let spinner = console.spinner("looking for jobs");
-        let mut found = Self::default();
-        for bulk in bulks {
-            let (mut bulk, tenant) = (bulk.clone(), bulk.tenant());
-            while let Some(step) = client.find_bulk(&mut bulk, Query::LIMIT_MAX).await? {
-                for (id, state) in step.jobs {
-                    let states = found.of_tenants.entry(tenant.clone()).or_default();
-                    *states.entry(state).or_default() += 1;
-                    if found.sample.len() < NAMED_MAX {
-                        found.sample.push((tenant.clone(), id, state));
-                    }
-                    found.count += 1;
-                }
-                spinner.set_message(format!("found {}", output::of(found.count, "job")));
-            }
+    fn add(&mut self, tenant: &TenantId, state: State, jobs: u64) {
+        *self.of_tenants.entry(tenant.clone()).or_default().entry(state).or_default() += jobs;
+        self.count += jobs;
+    }
+
+    /// Notes one of the jobs, unless enough of them are noted.
+    fn name(&mut self, tenant: &TenantId, id: JobId, state: State) {
+        if self.sample.len() < NAMED_MAX {
+            self.sample.push((tenant.clone(), id, state));
         }
-        spinner.finish_and_clear();
-        Ok(found)
     }
 
     /// Returns how many there are of each state and tenant.
@@ -259,6 +255,199 @@ impl Found {
     }
 }
 
+/// Numbers of jobs that a command on many has gone through.
+#[derive(Debug, Default)]
+struct Outcomes {
+    /// Jobs to which it was done, or whose daemons were told to stop them.
+    done: u64,
+    /// Numbers of the others, by the reason why they were left out.
+    left_out: BTreeMap<Cow<'static, str>, u64>,
+}
+
+impl Outcomes {
+    fn left_out(&self) -> u64 {
+        self.left_out.values().sum()
+    }
+
+    fn total(&self) -> u64 {
+        self.done + self.left_out()
+    }
+}
+
+/// Commands on many jobs, one for each tenant, on the way.
+enum Bulks<'c> {
+    /// They go on step by step, on the broker.
+    Beside(&'c Beside, VecDeque<(Bulk, BulkSummary)>),
+    /// A server does them, request by request.
+    Over(&'c api::Client, VecDeque<BulkAsk>),
+}
+
+/// Result of a step of a command on many jobs.
+#[derive(Default)]
+struct Stepped {
+    tally: Outcomes,
+    told: Vec<Told>,
+}
+
+impl<'c> Bulks<'c> {
+    async fn beside(
+        beside: &'c Beside,
+        action: JobAction,
+        selection: &Selection,
+        tenants: &[TenantId],
+    ) -> Result<Self, Failure> {
+        let (filter, mut bulks) = (selection.filter()?, VecDeque::new());
+        let Beside { service, caller, .. } = beside;
+        for tenant in tenants {
+            let bulk = Bulk::begin(service, caller, tenant, action, selection.state, filter.clone()).await?;
+            bulks.push_back((bulk, BulkSummary::default()));
+        }
+        Ok(Self::Beside(beside, bulks))
+    }
+
+    fn over(client: &'c api::Client, action: JobAction, selection: &Selection, tenants: &[TenantId]) -> Self {
+        let text = |it: &dyn fmt::Display| it.to_string();
+        let ask = |tenant: &TenantId| BulkAsk {
+            action: slug(action).to_owned(),
+            tenant: Some(text(tenant)),
+            state: selection.state.map(|state| state.slug().to_owned()),
+            queue: selection.queue.as_ref().map(|it| text(it)),
+            kind: selection.kind.as_ref().map(|it| text(it)),
+            reason: selection.reason.map(|reason| reason.slug().to_owned()),
+            since: selection.since.map(Time),
+            until: selection.until.or(selection.older_than).map(Time),
+            group: selection.group.as_ref().map(|it| text(it)),
+            labels: selection.labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            message: selection.message.clone(),
+            ..BulkAsk::default()
+        };
+        Self::Over(client, tenants.iter().map(ask).collect())
+    }
+
+    /// Finds all jobs that the commands are about, and does nothing to them.
+    async fn found(&self, console: &Console) -> Result<Found, Failure> {
+        let spinner = console.spinner("looking for jobs");
+        let mut found = Found::default();
+        match self {
+            Self::Beside(Beside { service, caller, .. }, bulks) => {
+                for (bulk, _) in bulks {
+                    let (mut bulk, tenant) = (bulk.clone(), bulk.tenant());
+                    while let Some(step) = bulk.find(service, caller, Query::LIMIT_MAX).await? {
+                        for (id, state) in step.jobs {
+                            found.add(tenant, state, 1);
+                            found.name(tenant, id, state);
+                        }
+                        spinner.set_message(format!("found {}", output::of(found.count, "job")));
+                    }
+                }
+            }
+            Self::Over(client, asks) => {
+                for ask in asks {
+                    let mut ask = BulkAsk { dry_run: true, ..ask.clone() };
+                    loop {
+                        let would: BulkDocument = client.call(&Request::to(route::BULK).body(&ask)).await?;
+                        let tenant: TenantId = would.tenant.parse().map_err(|_| odd("tenant"))?;
+                        for (state, n) in &would.states {
+                            let state = State::from_slug(state).ok_or_else(|| odd("state"))?;
+                            found.add(&tenant, state, *n);
+                        }
+                        for job in would.jobs {
+                            let id = job.id.parse().map_err(|_| odd("id"))?;
+                            let state = job.state.as_deref().and_then(State::from_slug);
+                            found.name(&tenant, id, state.ok_or_else(|| odd("state"))?);
+                        }
+                        spinner.set_message(format!("found {}", output::of(found.count, "job")));
+                        ask.after = would.next;
+                        if ask.after.is_none() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        spinner.finish_and_clear();
+        Ok(found)
+    }
+
+    /// Goes through up to `most` further jobs. `None` once all have been gone through.
+    async fn step(&mut self, action: JobAction, most: u32) -> Result<Option<Stepped>, Failure> {
+        match self {
+            Self::Beside(Beside { service, caller, .. }, bulks) => {
+                let Some((bulk, summary)) = bulks.front_mut() else { return Ok(None) };
+                let stepped = async {
+                    let Some(found) = bulk.find(service, caller, most).await? else { return Ok(None) };
+                    bulk.act(service, caller, found).await.map(Some)
+                };
+                let stepped = stepped.await;
+                let Ok(Some(step)) = stepped else {
+                    summary.audit(bulk, std::env::var("USER").ok().as_deref(), stepped.is_ok());
+                    bulks.pop_front();
+                    return Ok(stepped.map(|_| Some(Stepped::default()))?);
+                };
+                summary.add(&step);
+                let mut of_step = BulkSummary::default();
+                of_step.add(&step);
+                let left_out = of_step.left_out.iter().map(|(reason, n)| (reason.slug().into(), *n));
+                let tally = Outcomes { done: of_step.done + of_step.requested, left_out: left_out.collect() };
+                let told = step.jobs.into_iter().map(|(id, changed)| {
+                    Told::new(id, Some(bulk.tenant()), outcome(action, id, Ok(changed)))
+                });
+                Ok(Some(Stepped { tally, told: told.collect() }))
+            }
+            Self::Over(client, asks) => {
+                let Some(ask) = asks.front_mut() else { return Ok(None) };
+                ask.limit = Some(most.into());
+                let done: BulkDocument = client.call(&Request::to(route::BULK).body(ask)).await?;
+                ask.after = done.next;
+                if ask.after.is_none() {
+                    asks.pop_front();
+                }
+                let tenant: Option<TenantId> = done.tenant.parse().ok();
+                let told = done.jobs.iter().map(|job| {
+                    let id = job.id.parse().map_err(|_| odd("id"))?;
+                    Ok(Told::new(id, tenant.as_ref(), said(action, job)))
+                });
+                let told = told.collect::<Result<_, Failure>>()?;
+                Ok(Some(Stepped { tally: Outcomes { done: done.done, left_out: done.left_out }, told }))
+            }
+        }
+    }
+
+    /// Returns the number of jobs that one step may go through at most.
+    fn step_max(&self) -> u32 {
+        let most = match self {
+            Self::Beside(..) => ACT_MAX,
+            // Of a longer step not each job would be named.
+            Self::Over(..) => BulkDocument::JOBS_MAX,
+        };
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
+}
+
+/// Creates the failure of an answer with something in it that can't be read.
+fn odd(what: &str) -> Failure {
+    Failure::new(format!("the answer has a {what} that can't be read"))
+        .help("the server is of a later version than this command")
+}
+
+/// Returns what a server says was done to a job.
+fn said(action: JobAction, job: &DoneDocument) -> Result<(&'static str, &'static str), Failure> {
+    match (job.done.as_deref(), &job.refused) {
+        (Some(REQUESTED), _) => Ok((REQUESTED, STOPPING)),
+        (Some(_), _) => Ok((verb(action).done, verb(action).told)),
+        (None, why) => Err(Failure::new(why.clone().unwrap_or_default())),
+    }
+}
+
+fn slug(action: JobAction) -> &'static str {
+    match action {
+        JobAction::Cancel => "cancel",
+        JobAction::Redrive => "redrive",
+        JobAction::RunNow => "run-now",
+        JobAction::Remove => "remove",
+    }
+}
+
 /// A command on many jobs that runs.
 struct Run {
     action: JobAction,
@@ -266,78 +455,65 @@ struct Run {
     waits: bool,
     /// Results for single jobs, the first ones and those that are to be waited for.
     told: Vec<Told>,
-    summary: BulkSummary,
+    tally: Outcomes,
 }
 
 impl Run {
     /// Goes through all jobs of several commands, no faster than `rate`, until somebody interrupts it.
     async fn go(
         &mut self,
-        bulks: Vec<Bulk>,
+        bulks: &mut Bulks<'_>,
         rate: Option<Rate>,
-        client: &Client,
         progress: &ProgressBar,
     ) -> Result<(), Failure> {
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         let started = Instant::now();
-        let most = rate.map_or(u32::MAX, |rate| rate.burst().get());
-        let most = most.min(u32::try_from(ACT_MAX).unwrap_or(u32::MAX));
-        for mut bulk in bulks {
-            let mut summary = BulkSummary::default();
-            let end = loop {
-                let found = match client.find_bulk(&mut bulk, most).await {
-                    Ok(Some(found)) => found,
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(self.unfinished(error.into())),
-                };
-                let due = match rate {
-                    Some(rate) if !found.jobs.is_empty() => started + pace(rate, self.summary.total()),
-                    _ => started,
-                };
-                // A command can be ended between any two steps.
-                tokio::select! {
-                    biased;
-                    _ = &mut interrupt => break Err(self.interrupted()),
-                    () = tokio::time::sleep_until(due.into()) => {}
+        let most = rate.map_or(u32::MAX, |rate| rate.burst().get()).min(bulks.step_max());
+        loop {
+            let due = rate.map_or(started, |rate| started + pace(rate, self.tally.total()));
+            // A command can be ended between any two steps.
+            tokio::select! {
+                biased;
+                _ = &mut interrupt => return Err(self.interrupted()),
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+            match bulks.step(self.action, most).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(step)) => {
+                    self.add(step);
+                    progress.set_position(self.tally.total());
                 }
-                match client.act_bulk(&bulk, found).await {
-                    Ok(step) => {
-                        summary.add(&step);
-                        self.add(bulk.tenant(), step);
-                        progress.set_position(self.summary.total());
-                    }
-                    Err(error) => break Err(self.unfinished(error.into())),
-                }
-            };
-            summary.audit(&bulk, std::env::var("USER").ok().as_deref(), end.is_ok());
-            end?;
+                Err(failure) => return Err(self.unfinished(failure)),
+            }
         }
-        Ok(())
     }
 
-    fn add(&mut self, tenant: &TenantId, step: Step<Changed>) {
-        self.summary.add(&step);
-        for (id, changed) in step.jobs {
-            if self.told.len() < NAMED_MAX || (self.waits && changed == Changed::Requested) {
-                self.told.push(Told::new(id, Some(tenant), outcome(self.action, id, changed)));
+    fn add(&mut self, Stepped { tally, told }: Stepped) {
+        self.tally.done += tally.done;
+        for (reason, n) in tally.left_out {
+            *self.tally.left_out.entry(reason).or_default() += n;
+        }
+        for told in told {
+            if self.told.len() < NAMED_MAX || (self.waits && told.was_requested) {
+                self.told.push(told);
             }
         }
     }
 
     fn interrupted(&self) -> Failure {
-        let message = format!("stopped after {}", output::of(self.summary.total(), "job"));
+        let message = format!("stopped after {}", output::of(self.tally.total(), "job"));
         Failure::new(message).help(GOES_ON)
     }
 
     fn unfinished(&self, failure: Failure) -> Failure {
-        let done = output::of(self.summary.total(), "job");
+        let done = output::of(self.tally.total(), "job");
         let message = format!("ended after {done}: {}", failure.message);
         failure.says(message).help(GOES_ON)
     }
 
     /// Prints what was done, and returns the exit code.
     fn report(self, verb: Verb, console: &Console) -> Result<Exit, Failure> {
-        let Self { told, summary, .. } = self;
+        let Self { told, tally, .. } = self;
         let refused =
             told.iter().filter_map(|told| told.outcome.as_ref().err().map(|failure| (told, failure)));
         let mut waited_in_vain = 0;
@@ -348,15 +524,13 @@ impl Run {
                 console.complain(&failure.report(console.paint_remarks()).unwrap_or_default());
             }
         }
-        let (left_out, done) =
-            (summary.left_out() + waited_in_vain, summary.done + summary.requested - waited_in_vain);
-        if !summary.left_out.is_empty() {
-            let reasons = summary.left_out.iter().map(|(reason, n)| format!("{n} {}", reason.slug()));
+        let (left_out, done) = (tally.left_out() + waited_in_vain, tally.done - waited_in_vain);
+        if !tally.left_out.is_empty() {
+            let reasons = tally.left_out.iter().map(|(reason, n)| format!("{n} {reason}"));
             console.complain(&format!("left out: {}", reasons.collect::<Vec<_>>().join(", ")));
         }
         let documents = told.iter().map(Told::document).collect();
-        let reasons = summary.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect();
-        let document = DonesDocument { jobs: documents, done, refused: left_out, left_out: reasons };
+        let document = DonesDocument { jobs: documents, done, refused: left_out, left_out: tally.left_out };
         console.show(&document, || format!("{} {}", output::of(done, "job"), verb.participle))?;
         Ok(if left_out > 0 { Exit::Failed } else { Exit::Ok })
     }
@@ -378,14 +552,14 @@ async fn to_named(
     client: &Client,
     told: &mut Vec<Told>,
 ) -> Result<(), Failure> {
-    let mut answers: BTreeMap<JobId, (TenantId, Changed)> = BTreeMap::new();
+    let mut answers: BTreeMap<JobId, (TenantId, Result<Changed, Problem>)> = BTreeMap::new();
     let mut left = ids.to_vec();
     let mut acted = Ok(());
     for tenant in tenants {
         for batch in left.chunks(ACT_MAX) {
             match client.act(tenant, action, batch).await {
                 Ok(changed) => {
-                    let known = batch.iter().zip(changed).filter(|(_, changed)| *changed != Changed::Unknown);
+                    let known = batch.iter().zip(changed).filter(|(_, it)| *it != Ok(Changed::Unknown));
                     answers.extend(known.map(|(id, changed)| (*id, (tenant.clone(), changed))));
                 }
                 Err(error) if acted.is_ok() => acted = Err(Failure::from(error)),
@@ -407,11 +581,17 @@ async fn to_named(
     acted
 }
 
-fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static str, &'static str), Failure> {
+/// Returns the words for what was done to a job: as the broker says, or the server that has refused it.
+fn outcome(
+    action: JobAction,
+    id: JobId,
+    changed: Result<Changed, Problem>,
+) -> Result<(&'static str, &'static str), Failure> {
     let verb = verb(action);
+    let changed = changed.map_err(Failure::from)?;
     match (action, changed) {
         (_, Changed::Done) => Ok((verb.done, verb.told)),
-        (_, Changed::Requested) => Ok((REQUESTED, "is running; its daemon was told to stop it")),
+        (_, Changed::Requested) => Ok((REQUESTED, STOPPING)),
         (JobAction::Cancel, Changed::Not(State::Cancelled)) => Ok(("cancelled", "was cancelled before")),
         (_, Changed::Not(state)) => {
             let but = match states(action)[..] {

@@ -1,6 +1,5 @@
 //! `sandhog breaker`: lists circuit breakers, and opens, closes and resets them by hand.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -15,6 +14,7 @@ use crate::commands::times::{hold_end, parse_at};
 use crate::exit::{Exit, Failure};
 use crate::output::breaker::{self as render, BreakersDocument};
 use crate::output::console::Console;
+use crate::target::Target;
 
 /// Look at circuit breakers, and open and close them by hand
 #[derive(Debug, Subcommand)]
@@ -93,23 +93,22 @@ struct How {
 }
 
 impl BreakerCommand {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::List(list) => list.execute(config, console).await,
-            Self::Open(Open { how }) => how.execute(true, config, console).await,
-            Self::Close(Close { how }) => how.execute(false, config, console).await,
-            Self::Reset(Reset { which }) => which.change(Change::Reset, config, console).await,
+            Self::List(list) => list.execute(target, console).await,
+            Self::Open(Open { how }) => how.execute(true, target, console).await,
+            Self::Close(Close { how }) => how.execute(false, target, console).await,
+            Self::Reset(Reset { which }) => which.change(Change::Reset, target, console).await,
         }
     }
 }
 
 impl List {
-    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
+    async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
         let mut breakers = Vec::new();
-        for tenant in client.tenants(self.tenant.as_ref())? {
-            let (now, found) = client.breakers(&tenant).await?;
-            breakers.extend(found.into_iter().map(|found| render::document(&tenant, &found, now)));
+        for tenant in client.tenants(self.tenant.as_ref()).await? {
+            breakers.extend(client.breakers(&tenant).await?);
         }
         let text = render::table(&breakers, console.width(), console.paint());
         console.show(&BreakersDocument { breakers }, || text)?;
@@ -118,23 +117,22 @@ impl List {
 }
 
 impl How {
-    async fn execute(self, is_open: bool, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    async fn execute(self, is_open: bool, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { which, time, until, note, by } = self;
         let end = hold_end(time, until);
-        which.change(Change::Force { is_open, by, note, end }, config, console).await
+        which.change(Change::Force { is_open, by, note, end }, target, console).await
     }
 }
 
 impl Which {
-    async fn change(self, change: Change, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    async fn change(self, change: Change, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { name, tenant } = self;
-        let client = Client::connect(config, Access::Serve).await?;
-        let tenants = client.tenants(tenant.as_ref())?;
+        let client = Client::connect(target, Access::Serve).await?;
+        let tenants = client.tenants(tenant.as_ref()).await?;
         let [tenant] = &tenants[..] else {
             return Err(Failure::new("several tenants may have such a breaker").help("name it: --tenant"));
         };
-        let (now, found) = client.change_breaker(tenant, &name, change).await?;
-        let breaker = found.map(|found| render::document(tenant, &found, now));
+        let breaker = client.change_breaker(tenant, &name, change).await?;
         let text = match &breaker {
             Some(breaker) => render::line(breaker),
             None => format!("nothing is known of breaker {name} any more"),

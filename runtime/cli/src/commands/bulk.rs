@@ -11,16 +11,15 @@ use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-use sandhog_api::Slug;
+use sandhog_api::{JobAsk, Slug};
 use sandhog_broker::Enqueued;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{InvalidName, JobId};
-use sandhog_core::job::NewJob;
+use sandhog_core::id::{InvalidName, JobId, TenantId};
 use sandhog_core::quota::QueueBounds;
 use sandhog_daemon::service::enqueue::{Route, nth_id};
 use serde_json::value::RawValue;
 
-use crate::commands::enqueue::{Call, JobKeys, JobMaker, rejected};
+use crate::commands::enqueue::{Call, JobKeys, JobMaker, Place, rejected};
 use crate::commands::payload::{Check, NotJson};
 use crate::commands::wait::{Deadline, wait_for_all};
 use crate::exit::{Exit, Failure};
@@ -33,7 +32,7 @@ use crate::output::{
 /// Maximum number of jobs that go to the broker in one call.
 const BATCH: usize = 1000;
 /// Total size, in bytes, at which a call's payloads take no further job; the last of them may pass it.
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 
 /// The source of jobs, and how a line becomes a job.
 pub(crate) struct Source<'s> {
@@ -48,12 +47,21 @@ pub(crate) struct Source<'s> {
 }
 
 /// Enqueues a job for each line of a file.
-pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit, Failure> {
+pub(crate) async fn enqueue(mut call: Call<'_>, source: &Source<'_>) -> Result<Exit, Failure> {
     let mut lines = Lines::open(source)?;
     let count = lines.check(call.jobs, call.console)?;
     lines.rewind()?;
     let mut answers = Vec::new();
-    let sent = send(call, &mut lines, count, &mut answers).await;
+    let mut place = call
+        .jobs
+        .route
+        .map(|Route { tenant, queue, .. }| Place { tenant: tenant.clone(), queue: queue.clone() });
+    let sent = send(&mut call, &mut lines, count, &mut answers, &mut place).await;
+    let Some(place) = place else {
+        // Nothing has come of it, so the server has not said whose jobs they would be.
+        sent?;
+        return Err(Failure::new(format!("there are no jobs in {}", lines.name)));
+    };
     let ids: Vec<JobId> =
         answers.iter().filter(|(.., answer)| answer.is_there()).map(|(_, id, _)| *id).collect();
     let duplicates = answers.iter().filter(|(.., answer)| *answer == Answer::Duplicate).count();
@@ -64,9 +72,9 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
         problem: None,
     });
     if sent.is_ok() || call.console.format == Format::Json {
-        let mut document = call.document(documents.collect());
+        let mut document = call.document(&place, documents.collect());
         document.ids_from = Some(source.seed.to_string());
-        let Route { tenant, queue, .. } = call.jobs.route;
+        let Place { tenant, queue } = &place;
         let stored = output::of((ids.len() - duplicates) as u64, "job");
         let text = format!("{stored} enqueued for tenant {tenant}, on queue {queue}");
         call.console.show(&document, || text)?;
@@ -82,17 +90,18 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
         return Err(rejected(*holder));
     }
     match call.deadline {
-        Some(deadline) => await_all(call, &ids, deadline).await,
+        Some(deadline) => await_all(&call, &place.tenant, &ids, deadline).await,
         None => Ok(Exit::Ok),
     }
 }
 
 /// Sends the lines, and notes for each its number, its job or the one that holds its key, and the answer.
 async fn send(
-    call: &Call<'_>,
+    call: &mut Call<'_>,
     lines: &mut Lines<'_>,
     count: u64,
     answers: &mut Vec<(u64, JobId, Answer)>,
+    place: &mut Option<Place>,
 ) -> Result<(), Failure> {
     let seed = lines.source.seed;
     call.console
@@ -100,16 +109,20 @@ async fn send(
     let bar = call.console.bar(count, "enqueuing");
     let mut stored = 0u64;
     while let Some(batch) = lines.batch(call.jobs)? {
-        let (numbers, jobs): (Vec<u64>, Vec<NewJob>) = batch.into_iter().unzip();
-        let told = match call.client.enqueue(call.jobs.route, &jobs).await {
-            Ok(told) => told,
+        let numbers: Vec<(u64, JobId)> = batch.iter().map(|(line, _)| (*line, nth_id(seed, *line))).collect();
+        let jobs: Vec<JobAsk> = batch.into_iter().map(|(_, job)| job).collect();
+        let told = match call.enqueue(jobs).await {
+            Ok((at, told)) => {
+                *place = Some(at);
+                told
+            }
             Err(error) => {
                 let lost = error.slug == Slug::BrokerUnavailable;
                 let answer = if lost { Answer::Unknown } else { Answer::Refused };
-                answers.extend(numbers.iter().zip(&jobs).map(|(line, job)| (*line, job.id, answer)));
+                answers.extend(numbers.iter().map(|(line, id)| (*line, *id, answer)));
                 bar.finish_and_clear();
                 let failure = Failure::from(error);
-                let sent = output::of(jobs.len() as u64, "job");
+                let sent = output::of(numbers.len() as u64, "job");
                 let unknown =
                     if lost { format!(", and of {sent} more it is unknown") } else { String::new() };
                 let message = format!("{stored} of {count} jobs are stored{unknown}: {}", failure.message);
@@ -117,18 +130,18 @@ async fn send(
             }
         };
         let mut refused = None;
-        for ((line, job), said) in numbers.iter().zip(&jobs).zip(told) {
+        for ((line, id), said) in numbers.into_iter().zip(told) {
             let (id, answer) = match said {
-                Enqueued::Stored => (job.id, Answer::Stored),
-                Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
-                Enqueued::Replaced(holder) => (holder, Answer::Replaced),
-                Enqueued::TooLarge | Enqueued::Full(_) => {
-                    refused = refused.or(Some((*line, said)));
-                    (job.id, Answer::Refused)
+                Ok(Enqueued::Stored) => (id, Answer::Stored),
+                Ok(Enqueued::Duplicate(holder)) => (holder, Answer::Duplicate),
+                Ok(Enqueued::Replaced(holder)) => (holder, Answer::Replaced),
+                Ok(Enqueued::TooLarge | Enqueued::Full(_)) | Err(_) => {
+                    refused = refused.or(Some((line, said)));
+                    (id, Answer::Refused)
                 }
             };
             stored += u64::from(answer == Answer::Stored);
-            answers.push((*line, id, answer));
+            answers.push((line, id, answer));
         }
         bar.set_position(answers.len() as u64);
         if let Some((line, said)) = refused {
@@ -149,13 +162,17 @@ fn repeat(seed: JobId) -> String {
     format!("repeat the command with --ids {seed}: it stores the rest, and nothing a second time")
 }
 
-async fn await_all(call: &Call<'_>, ids: &[JobId], deadline: Deadline) -> Result<Exit, Failure> {
+async fn await_all(
+    call: &Call<'_>,
+    tenant: &TenantId,
+    ids: &[JobId],
+    deadline: Deadline,
+) -> Result<Exit, Failure> {
     if ids.is_empty() {
         call.console.remark("there is no job to wait for");
         return Ok(Exit::Ok);
     }
     let (exit, unhappy) = (RefCell::new(Exit::Ok), RefCell::new(0));
-    let tenant = &call.jobs.route.tenant;
     wait_for_all(call.client, tenant, ids, deadline, call.console, |job| {
         let of_job = Exit::of_state(job.state);
         *unhappy.borrow_mut() += u64::from(of_job != Exit::Ok);
@@ -232,7 +249,7 @@ impl<'s> Lines<'s> {
     }
 
     /// Reads the next line's job, with the line's number.
-    fn job(&mut self, jobs: &JobMaker<'_>) -> Result<Option<(u64, NewJob)>, Failure> {
+    fn job(&mut self, jobs: &JobMaker<'_>) -> Result<Option<(u64, JobAsk)>, Failure> {
         let Some(line) = self.line()? else { return Ok(None) };
         let payload = self.source.check.payload(line).map_err(|NotJson { problem, place }| {
             let place = place.map(|(_, column)| format!(" at column {column}")).unwrap_or_default();
@@ -265,11 +282,11 @@ impl<'s> Lines<'s> {
     }
 
     /// Reads the next jobs; `None` if there are no more.
-    fn batch(&mut self, jobs: &JobMaker<'_>) -> Result<Option<Vec<(u64, NewJob)>>, Failure> {
+    fn batch(&mut self, jobs: &JobMaker<'_>) -> Result<Option<Vec<(u64, JobAsk)>>, Failure> {
         let (mut batch, mut size) = (Vec::new(), 0);
         while batch.len() < BATCH && size < BATCH_BYTES {
             let Some((line, job)) = self.job(jobs)? else { break };
-            size += job.payload.len();
+            size += job.text.as_ref().or(job.hex.as_ref()).map_or(0, String::len);
             batch.push((line, job));
         }
         Ok((!batch.is_empty()).then_some(batch))

@@ -15,7 +15,7 @@ use sandhog_daemon::deploy;
 use sandhog_daemon::http::check_tls;
 use sandhog_engine::Engine;
 
-use crate::client::Client;
+use crate::client::Beside;
 use crate::commands::daemon::warnings;
 use crate::commands::loading::{failure, load_all};
 use crate::exit::{Exit, Failure};
@@ -112,7 +112,7 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
     }
     let broker = sandhog_daemon::broker::connect(config, Access::Change).await?.broker;
     let mut warnings = broker.check().await?;
-    let client = Client::of(config.clone(), broker);
+    let client = Beside::of(config.clone(), broker);
     warnings.extend(strangers(&client).await?);
     for tenant in config.tenants.keys() {
         match waiting(&client, tenant).await {
@@ -124,7 +124,7 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
 }
 
 /// Returns a warning for each tenant that the broker keeps something of and the configuration doesn't have.
-async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error> {
+async fn strangers(client: &Beside) -> Result<Vec<String>, sandhog_broker::Error> {
     let mut told = Vec::new();
     for tenant in client.broker.tenants().await? {
         if !client.config.tenants.contains_key(&tenant) {
@@ -143,7 +143,7 @@ async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error
 const PAGES_MAX: u32 = 20;
 
 /// Returns warnings of a tenant's jobs that wait and that nothing serves, and of those that can't be read.
-async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sandhog_broker::Error> {
+async fn waiting(client: &Beside, tenant: &TenantId) -> Result<Vec<String>, sandhog_broker::Error> {
     let mut found = Found::default();
     let mut told = Vec::new();
     for state in [State::Ready, State::Scheduled] {
@@ -177,7 +177,7 @@ impl Found {
     /// Reads up to [`PAGES_MAX`] pages. Returns the place where the list goes on, or `None` at its end.
     async fn read(
         &mut self,
-        client: &Client,
+        client: &Beside,
         tenant: &TenantId,
         query: &Query,
     ) -> Result<Option<Cursor>, sandhog_broker::Error> {
@@ -197,7 +197,7 @@ impl Found {
     }
 
     /// Returns the warnings. `known` is the number of unreadable jobs that the broker knows, as some of them are in no list.
-    fn tell(self, client: &Client, tenant: &TenantId, known: u64) -> Vec<String> {
+    fn tell(self, client: &Beside, tenant: &TenantId, known: u64) -> Vec<String> {
         let mut unserved = BTreeMap::<String, u64>::new();
         for ((queue, kind), n) in &self.jobs {
             for problem in client.unserved(tenant, queue, kind) {

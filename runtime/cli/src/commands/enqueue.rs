@@ -1,29 +1,28 @@
 //! `sandhog enqueue`: enqueues one job, or one for each line of a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use sandhog_api::{Problem, Slug};
+use sandhog_api::{JobAsk, Problem, Slug};
 use sandhog_broker::Enqueued;
-use sandhog_config::units::parse_time;
+use sandhog_config::units::{parse_time, time};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{
     ContentType, GroupKey, JobId, Kind, LabelName, LabelValue, QueueName, Revision, TenantId, TraceParent,
     TraceState, UniqueKey,
 };
-use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
+use sandhog_core::job::Priority;
 use sandhog_core::labels::Labels;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
-use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
+use sandhog_core::unique::{Debounce, UniqueUntil};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::{Route, Wanted};
-use sandhog_daemon::unique;
 
-use crate::client::Client;
+use crate::client::{self, Client, Told};
 use crate::commands::bulk::{self, Pointer};
 use crate::commands::payload::{self, Check};
 use crate::commands::times::parse_at;
@@ -32,6 +31,7 @@ use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::job::{self as render, Answer, AnswerDocument, EnqueuedDocument};
+use crate::target::Target;
 
 /// Enqueue a job, or many
 #[derive(Debug, Args)]
@@ -134,13 +134,6 @@ pub(crate) struct Options {
     tracestate: Option<TraceState>,
 }
 
-impl Options {
-    fn trace(&self) -> Option<TraceContext> {
-        let parent = self.traceparent.clone()?;
-        Some(TraceContext { parent, state: self.tracestate.clone() })
-    }
-}
-
 /// For how long a job holds its unique key, and what becomes of one that comes meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct Unique {
@@ -188,24 +181,31 @@ fn events() -> impl TypedValueParser<Value = UniqueUntil> {
 const DEBOUNCE_MAX: u32 = 10;
 
 impl Unique {
-    /// Returns the rule of the key, and the delay of a debounced job.
-    fn rule(&self) -> Result<(UniqueRule, Option<Duration>), Failure> {
-        let Some(delay) = self.debounce else {
-            let on_clash = match self.on_clash {
-                Some(Clash::Replace) => OnClash::Replace,
-                None | Some(Clash::Existing | Clash::Reject) => OnClash::Keep,
-            };
-            let until = self.unique_until.unwrap_or_default();
-            return Ok((UniqueRule { until, lasts: self.unique_for, on_clash }, None));
-        };
+    /// Checks that the delay of a debounced job fits its longest wait.
+    fn check(&self) -> Result<(), Failure> {
+        let Some(delay) = self.debounce else { return Ok(()) };
         let longest = self.debounce_max.unwrap_or_else(|| delay.saturating_mul(DEBOUNCE_MAX));
-        let debounce = Debounce::new(delay, longest).map_err(|error| {
+        let checked = Debounce::new(delay, longest).map(|_| ());
+        checked.map_err(|error| {
             Failure::new(error.to_string()).help("raise --debounce-max, or lower --debounce")
-        })?;
-        Ok(match self.debounce_leading {
-            true => (UniqueRule::leading(debounce), None),
-            false => (UniqueRule::trailing(debounce), Some(delay)),
         })
+    }
+
+    /// Adds to a job with a key what is said of the key. That a key which is held makes the command fail is seen to afterwards.
+    fn add_to(&self, ask: JobAsk) -> JobAsk {
+        let clash = self.on_clash.map(|clash| match clash {
+            Clash::Existing | Clash::Reject => "existing".to_owned(),
+            Clash::Replace => "replace".to_owned(),
+        });
+        JobAsk {
+            unique_until: self.unique_until.map(|until| until.slug().to_owned()),
+            unique_for: self.unique_for.map(time),
+            on_clash: clash,
+            debounce: self.debounce.map(time),
+            debounce_max: self.debounce_max.map(time),
+            debounce_leading: self.debounce_leading,
+            ..ask
+        }
     }
 
     /// Whether anything is said that only a job with a key can do.
@@ -236,33 +236,33 @@ Where the key is held, nothing is enqueued, the id is that of the job that holds
 --on-clash reject it is 1.";
 
 impl Enqueue {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Serve).await?;
         let wanted = Wanted { tenant: self.options.tenant.as_ref(), queue: self.options.queue.as_ref() };
-        let route = client.route(&self.kind, wanted)?;
+        // A server finds the route itself.
+        let route = match &client {
+            Client::Beside(beside) => Some(beside.route(&self.kind, wanted)?),
+            Client::Over(_) => None,
+        };
         let pinned = match &self.options.revision {
-            Some(wanted) => Some(revision(config, &route, wanted).await?),
+            Some(wanted) => Some(revision(target, route.as_ref(), wanted).await?),
             None => None,
         };
         let clock = Clock::system();
-        let (unique, debounced) = self.options.unique.rule()?;
+        self.options.unique.check()?;
         let has_key = self.options.unique_key.is_some() || self.input.unique_key_at.is_some();
         if self.options.unique.needs_key() && !has_key {
             return Err(Failure::new("which jobs are the same is told by a unique key")
                 .help("add --unique-key KEY, or --unique-key-at POINTER"));
         }
-        let delay = match self.options.at {
-            _ if debounced.is_some() => debounced.unwrap_or_default(),
-            Some(at) => at.since(clock.now()),
-            None => self.options.delay,
-        };
         let (kind, options) = (&self.kind, &self.options);
         let labels =
             Labels::of(options.labels.iter().cloned()).map_err(|wrong| Failure::new(wrong.to_string()))?;
-        let jobs = JobMaker { kind, route: &route, options, unique, pinned, delay, labels };
+        let jobs = JobMaker { kind, route: route.as_ref(), options, pinned, labels };
         let deadline = self.waiting.deadline();
         let check = Check::unless(self.input.raw);
-        let warnings = client.unserved(&route.tenant, &route.queue, kind);
+        let unserved = |route: &Route| client.unserved(&route.tenant, &route.queue, kind);
+        let warnings = route.as_ref().map(unserved).unwrap_or_default();
         warnings.iter().for_each(|warning| console.warn(warning));
         let call = Call { client: &client, jobs: &jobs, deadline, console, warnings };
         match &self.input.bulk {
@@ -270,7 +270,7 @@ impl Enqueue {
                 let seed = self.input.ids.unwrap_or_else(|| clock.job_id());
                 let (key, group) = (self.input.unique_key_at.as_ref(), self.input.group_at.as_ref());
                 let source = bulk::Source { file, check, seed, key, group };
-                bulk::enqueue(&call, &source).await
+                bulk::enqueue(call, &source).await
             }
             None => {
                 let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
@@ -280,23 +280,27 @@ impl Enqueue {
                 let found = at.map(|at| at.key("unique key", &payload)).transpose().map_err(Failure::new)?;
                 let unique_key = found.flatten().or_else(|| self.options.unique_key.clone());
                 let keys = JobKeys { unique_key, group: None };
-                one(&call, jobs.job(id, payload, keys)?).await
+                one(call, id, jobs.job(id, payload, keys)?).await
             }
         }
     }
 }
 
 /// Returns the revision that `wanted` stands for. Only a whole digest can be resolved without the daemon.
-async fn revision(config: &Path, route: &Route, wanted: &str) -> Result<Revision, Failure> {
+async fn revision(target: &Target, route: Option<&Route>, wanted: &str) -> Result<Revision, Failure> {
     if let Ok(revision) = Revision::parse(wanted) {
         return Ok(revision);
     }
+    let Some(route) = route else {
+        return Err(Failure::new("over the network a revision is named by its whole sha256")
+            .help("`sandhog plugins --json` lists those that are in force, and kept"));
+    };
     let Some(plugin) = &route.plugin else {
         return Err(Failure::new("no plugin handles the kind yet, so there is no revision to pin it to"));
     };
     let (tenant, name) = (plugin.tenant.as_str(), plugin.name.as_str());
-    let daemon = daemon(config)?;
-    let plugins = daemon.plugins().await.map_err(|error| unanswered(config, error))?.plugins;
+    let daemon = daemon(target)?;
+    let plugins = daemon.plugins().await.map_err(|error| unanswered(target, error))?.plugins;
     let standing =
         plugins.iter().find(|plugin| plugin.tenant.as_deref() == Some(tenant) && plugin.plugin == name);
     let found: Vec<&String> = match standing {
@@ -329,11 +333,31 @@ pub(crate) struct Call<'c> {
     pub(crate) warnings: Vec<String>,
 }
 
+/// The tenant and queue of jobs that were enqueued.
+pub(crate) struct Place {
+    pub(crate) tenant: TenantId,
+    pub(crate) queue: QueueName,
+}
+
 impl Call<'_> {
+    /// Enqueues jobs, and notes what the server warns of. Returns where they are, and an answer for each.
+    pub(crate) async fn enqueue(
+        &mut self,
+        jobs: Vec<JobAsk>,
+    ) -> Result<(Place, Vec<Result<Enqueued, String>>), Problem> {
+        let Told { tenant, queue, answers, warnings } = self.client.enqueue(self.jobs.route, jobs).await?;
+        for warning in warnings {
+            if !self.warnings.contains(&warning) {
+                self.console.warn(&warning);
+                self.warnings.push(warning);
+            }
+        }
+        Ok((Place { tenant, queue }, answers))
+    }
+
     /// Creates the JSON document of jobs that got these answers.
-    pub(crate) fn document(&self, jobs: Vec<AnswerDocument>) -> EnqueuedDocument {
-        let Route { tenant, queue, .. } = self.jobs.route;
-        EnqueuedDocument::new(tenant, queue, jobs, self.warnings.clone())
+    pub(crate) fn document(&self, place: &Place, jobs: Vec<AnswerDocument>) -> EnqueuedDocument {
+        EnqueuedDocument::new(&place.tenant, &place.queue, jobs, self.warnings.clone())
     }
 }
 
@@ -347,86 +371,109 @@ pub(crate) struct JobKeys {
 /// Makes jobs of one kind.
 pub(crate) struct JobMaker<'m> {
     pub(crate) kind: &'m Kind,
-    pub(crate) route: &'m Route,
+    /// Their route; `None` if a server finds it.
+    pub(crate) route: Option<&'m Route>,
     pub(crate) options: &'m Options,
-    unique: UniqueRule,
     pinned: Option<Revision>,
-    delay: Duration,
     labels: Labels,
 }
 
 impl JobMaker<'_> {
     /// Creates a job with this payload, or returns why it would be refused.
-    pub(crate) fn job(&self, id: JobId, payload: Vec<u8>, keys: JobKeys) -> Result<NewJob, Failure> {
+    pub(crate) fn job(&self, id: JobId, payload: Vec<u8>, keys: JobKeys) -> Result<JobAsk, Failure> {
         let size = Bytes::of(payload.len());
-        if size > self.route.bounds.payload {
+        if size > self.payload_max() {
             return Err(self.too_large(&format!("a payload of {size}")));
         }
-        let keyed = keys.unique_key.is_some();
-        let job = NewJob {
-            priority: Priority(self.options.priority),
-            unique_key: keys.unique_key.map(|key| unique::stored(self.kind, &key)),
-            pinned: self.pinned,
-            options: JobOptions {
-                group: keys.group.or_else(|| self.options.group.clone()),
-                start_within: self.options.start_within,
-                labels: self.labels.clone(),
-                content_type: self.options.content_type.clone(),
-                trace: self.options.trace(),
-                deadline: self.options.deadline,
-                flow: None,
-                unique: if keyed { self.unique } else { UniqueRule::default() },
-            },
-            ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
+        let options = self.options;
+        let text = |it: &dyn std::fmt::Display| it.to_string();
+        let (payload_text, hex) = client::payload(&payload);
+        let ask = JobAsk {
+            kind: text(self.kind),
+            tenant: options.tenant.as_ref().map(|it| text(it)),
+            queue: options.queue.as_ref().map(|it| text(it)),
+            text: payload_text,
+            hex,
+            id: Some(text(&id)),
+            priority: Some(options.priority),
+            group: keys.group.as_ref().or(options.group.as_ref()).map(|it| text(it)),
+            start_within: options.start_within.map(time),
+            deadline: options.deadline.map(time),
+            labels: self.labels.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            content_type: options.content_type.as_ref().map(|it| text(it)),
+            traceparent: options.traceparent.as_ref().map(|it| text(it)),
+            tracestate: options.tracestate.as_ref().map(|it| text(it)),
+            revision: self.pinned.map(|it| text(&it)),
+            ..JobAsk::default()
         };
-        Ok(job.starting_after(self.delay))
+        let ask = match &keys.unique_key {
+            Some(key) => options.unique.add_to(JobAsk { unique_key: Some(text(key)), ..ask }),
+            None => ask,
+        };
+        // A debounced job is delayed by that, also where its payload has no key.
+        let debounced = options.unique.debounce.filter(|_| !options.unique.debounce_leading);
+        Ok(match (debounced, options.at) {
+            (Some(_), _) if ask.debounce.is_some() => ask,
+            (Some(delay), _) => JobAsk { delay: Some(time(delay)), ..ask },
+            (None, Some(at)) => JobAsk { at: Some(at.into()), ..ask },
+            (None, None) if options.delay.is_zero() => ask,
+            (None, None) => JobAsk { delay: Some(time(options.delay)), ..ask },
+        })
+    }
+
+    fn payload_max(&self) -> Bytes {
+        self.route.map_or(QueueBounds::PAYLOAD_MAX, |route| route.bounds.payload)
     }
 
     fn too_large(&self, what: &str) -> Failure {
-        let Route { tenant, plugin, bounds, .. } = self.route;
-        let (of, knob) = match plugin {
-            Some(plugin) => (
+        let (of, knob) = match self.route {
+            Some(Route { plugin: Some(plugin), .. }) => (
                 format!("plugin {}/{}", plugin.tenant, plugin.name),
                 format!("limits.payload in {}", plugin.file.display()),
             ),
-            None => (format!("tenant {tenant}"), format!("tenants.{tenant}.queue.payload")),
+            Some(Route { tenant, .. }) => {
+                (format!("tenant {tenant}"), format!("tenants.{tenant}.queue.payload"))
+            }
+            None => ("a server".to_owned(), "limits.payload of its plugin".to_owned()),
         };
-        let failure = Failure::new(format!("{what} is larger than {of} takes: {}", bounds.payload));
+        let failure = Failure::new(format!("{what} is larger than {of} takes: {}", self.payload_max()));
         let failure = failure
             .help("pass what is large by reference: a path in a granted folder, a URL, a key of the state");
-        if bounds.payload < QueueBounds::PAYLOAD_MAX {
+        if self.payload_max() < QueueBounds::PAYLOAD_MAX {
             return failure.help(format!("or raise {knob}; at most {}", QueueBounds::PAYLOAD_MAX));
         }
         failure
     }
 
-    /// Returns why a job was not stored, for people.
-    pub(crate) fn refused(&self, answer: Enqueued) -> Failure {
-        let Route { tenant, bounds, .. } = self.route;
-        match answer {
-            Enqueued::Full(excess) => Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess))),
+    /// Returns why a job was not stored, for people: as the broker says, or the server.
+    pub(crate) fn refused(&self, answer: Result<Enqueued, String>) -> Failure {
+        match (answer, self.route) {
+            (Err(why), _) => Failure::new(why),
+            (Ok(Enqueued::Full(excess)), Some(Route { tenant, bounds, .. })) => {
+                Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess)))
+            }
             _ => self.too_large("the payload"),
         }
     }
 }
 
-async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
-    let Call { client, jobs, console, .. } = call;
-    let Route { tenant, queue, .. } = jobs.route;
-    let stored = client.enqueue(jobs.route, std::slice::from_ref(&job)).await;
-    let answer = match stored {
-        Ok(answers) => answers.first().copied().unwrap_or(Enqueued::Stored),
+async fn one(mut call: Call<'_>, id: JobId, job: JobAsk) -> Result<Exit, Failure> {
+    let (place, answers) = match call.enqueue(vec![job]).await {
+        Ok(stored) => stored,
         Err(error) => {
             let lost = error.slug == Slug::BrokerUnavailable;
-            return Err(if lost { unknown(job.id, error) } else { error.into() });
+            return Err(if lost { unknown(id, error) } else { error.into() });
         }
     };
+    let Call { client, jobs, console, .. } = &call;
+    let Place { tenant, queue } = &place;
+    let answer = answers.into_iter().next().unwrap_or(Ok(Enqueued::Stored));
     let (id, answer) = match answer {
-        Enqueued::Stored => (job.id, Answer::Stored),
-        Enqueued::Duplicate(holder) if jobs.options.unique.rejects() => return Err(rejected(holder)),
-        Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
-        Enqueued::Replaced(holder) => (holder, Answer::Replaced),
-        Enqueued::TooLarge | Enqueued::Full(_) => return Err(jobs.refused(answer)),
+        Ok(Enqueued::Stored) => (id, Answer::Stored),
+        Ok(Enqueued::Duplicate(holder)) if jobs.options.unique.rejects() => return Err(rejected(holder)),
+        Ok(Enqueued::Duplicate(holder)) => (holder, Answer::Duplicate),
+        Ok(Enqueued::Replaced(holder)) => (holder, Answer::Replaced),
+        Ok(Enqueued::TooLarge | Enqueued::Full(_)) | Err(_) => return Err(jobs.refused(answer)),
     };
     match answer {
         Answer::Duplicate => {
@@ -439,7 +486,7 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
         _ => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
     }
     let document =
-        call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer, problem: None }]);
+        call.document(&place, vec![AnswerDocument { line: None, id: id.to_string(), answer, problem: None }]);
     let Some(deadline) = call.deadline else {
         console.show(&document, || id.to_string())?;
         return Ok(Exit::Ok);
@@ -481,8 +528,7 @@ async fn await_one(
     match console.format {
         Format::People => console.result(&render::outcome(&job, console.paint()))?,
         Format::Json => {
-            let log = client.log(tenant, id).await?;
-            let job = render::JobDocument::new(job, Some(log), render::Payloads::Shown);
+            let job = client.seen(id, Some(tenant)).await?.document;
             console.json(&render::AwaitedDocument { job, duplicate: answer == Answer::Duplicate })?;
         }
     }

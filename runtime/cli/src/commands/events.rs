@@ -1,25 +1,26 @@
 //! `sandhog events`: what has happened to jobs, and what happens.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_api::{Problem, Slug};
+use sandhog_api::{self as api, Problem, Request, Slug, StreamItem, route};
 use sandhog_broker::{Wake, Wakes};
 use sandhog_core::event::{EventCursor, EventKind, EventPage, JobEvent};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::service::events;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::client::Client;
+use crate::client::{Beside, Client};
 use crate::commands::times::parse_past;
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::events::{self as render, EventDocument, EventsDocument, GapDocument, PlaceDocument};
+use crate::target::Target;
 
 /// Show what has happened to jobs, and follow what happens
 #[derive(Debug, Args)]
@@ -88,18 +89,33 @@ fn parse_event(text: &str) -> Result<EventKind, String> {
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Events {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Change).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Change).await?;
         let of_place = match &self.since {
             Some(Since::Behind(_, tenant)) => Some(tenant),
             _ => None,
         };
-        let tenants = client.tenants(self.tenant.as_ref().or(of_place))?;
+        let tenants = client.tenants(self.tenant.as_ref().or(of_place)).await?;
+        let client = match client {
+            Client::Over(client) if self.follow => return self.stream(&client, &tenants, console).await,
+            client => client,
+        };
         let mut places = BTreeMap::new();
         // Listening before looking: what comes in between is heard of.
-        let wakes = if self.follow { Some(client.watch_events(&tenants).await?) } else { None };
+        let beside = match &client {
+            Client::Beside(beside) => Some(beside),
+            Client::Over(_) => None,
+        };
+        let wakes = match beside.filter(|_| self.follow) {
+            Some(Beside { service, caller, .. }) => Some(events::watch(service, caller, &tenants).await?),
+            None => None,
+        };
         for tenant in &tenants {
-            let end = client.record_events(tenant).await?;
+            let end = match beside {
+                Some(Beside { service, caller, .. }) => events::record(service, caller, tenant).await?,
+                // A server records them when it is asked for them.
+                None => EventCursor::START,
+            };
             let place = match &self.since {
                 Some(Since::Behind(text, _)) => {
                     EventCursor::parse(text, tenant).map_err(|problem| Failure::new(problem.to_string()))?
@@ -109,9 +125,9 @@ impl Events {
             };
             places.insert(tenant.clone(), place);
         }
-        match wakes {
-            Some(wakes) => self.follow(&client, places, wakes, console).await,
-            None => self.list(&client, places, console).await,
+        match (wakes, beside) {
+            (Some(wakes), Some(beside)) => self.follow(beside, places, wakes, console).await,
+            _ => self.list(&client, places, console).await,
         }
     }
 
@@ -175,14 +191,14 @@ impl Events {
     /// Prints events as they come, until nobody reads them.
     async fn follow(
         &self,
-        client: &Client,
+        beside: &Beside,
         mut places: BTreeMap<TenantId, EventCursor>,
         mut wakes: Wakes,
         console: &Console,
     ) -> Result<Exit, Failure> {
         let mut renewals = BTreeMap::new();
         for tenant in places.keys() {
-            let every = client.renew_events_every(tenant)?;
+            let every = events::renew_every(&beside.service, &beside.caller, tenant)?;
             renewals.insert(tenant.clone(), (Instant::now() + every, every));
         }
         let mut due: Vec<TenantId> = places.keys().cloned().collect();
@@ -191,7 +207,7 @@ impl Events {
                 if let Some(place) = places.get_mut(&tenant) {
                     let (at, every) =
                         renewals.entry(tenant.clone()).or_insert_with(|| (Instant::now(), AGAIN_AFTER));
-                    self.catch_up(client, &tenant, place, Instant::now() >= *at, console).await?;
+                    self.catch_up(beside, &tenant, place, Instant::now() >= *at, console).await?;
                     if Instant::now() >= *at {
                         *at = Instant::now() + *every;
                     }
@@ -212,10 +228,77 @@ impl Events {
         }
     }
 
+    /// Prints events as a server tells them, until nobody reads them.
+    async fn stream(
+        &self,
+        client: &api::Client,
+        tenants: &[TenantId],
+        console: &Console,
+    ) -> Result<Exit, Failure> {
+        let streams = tenants.iter().map(|tenant| self.stream_of(client, tenant, console));
+        futures::future::try_join_all(streams).await?;
+        Ok(Exit::Ok)
+    }
+
+    /// Prints the events of a tenant as they come. A stream that breaks off is opened again, behind the last event.
+    async fn stream_of(
+        &self,
+        client: &api::Client,
+        tenant: &TenantId,
+        console: &Console,
+    ) -> Result<(), Failure> {
+        let mut place = match &self.since {
+            Some(Since::Behind(text, _)) => Some(text.clone()),
+            Some(Since::At(_)) => Some(EventCursor::START.to_text(tenant)),
+            None => None,
+        };
+        let (mut was_open, mut is_away) = (false, false);
+        loop {
+            let request = Request::to(route::EVENTS).with("tenant", Some(tenant));
+            let mut stream = match client.events(&request.with("since", place.as_ref())).await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    let problem = Problem::from(error);
+                    let is_passing = matches!(
+                        problem.slug,
+                        Slug::NoDaemon | Slug::BrokerUnavailable | Slug::Busy | Slug::RateLimited
+                    );
+                    if !(was_open && is_passing) {
+                        return Err(problem.into());
+                    }
+                    tell_once(&mut is_away, &problem, console);
+                    sleep(AGAIN_AFTER).await;
+                    continue;
+                }
+            };
+            (was_open, is_away) = (true, false);
+            // However it ends, the next one goes on behind what has come.
+            while let Ok(Some(StreamItem { name, data })) = stream.next().await {
+                let odd = |cause: serde_json::Error| Failure::new(format!("an event can't be read: {cause}"));
+                if name == "gap" {
+                    let gap: GapDocument = serde_json::from_str(&data).map_err(odd)?;
+                    match console.format {
+                        Format::Json => line_of(console, &gap)?,
+                        Format::People => console.warn(&missed(tenant)),
+                    }
+                    continue;
+                }
+                let document: EventDocument = serde_json::from_str(&data).map_err(odd)?;
+                let (tenant, event) =
+                    document.read().map_err(|unreadable| Failure::new(unreadable.to_string()))?;
+                if self.passes(&event) {
+                    print(&tenant, &event, console)?;
+                }
+            }
+            place = stream.place().map(str::to_owned).or(place);
+            sleep(AGAIN_AFTER).await;
+        }
+    }
+
     /// Prints what has come since this place, and moves it on. A broker that is away is asked again until it is back.
     async fn catch_up(
         &self,
-        client: &Client,
+        Beside { service, caller, .. }: &Beside,
         tenant: &TenantId,
         place: &mut EventCursor,
         renews: bool,
@@ -225,9 +308,9 @@ impl Events {
         loop {
             let read = async {
                 if renews {
-                    client.record_events(tenant).await?;
+                    events::record(service, caller, tenant).await?;
                 }
-                client.events(tenant, *place).await
+                events::page(service, caller, tenant, *place).await
             };
             let EventPage { events, next, has_more, has_gap } = match read.await {
                 Ok(page) => page,
@@ -248,16 +331,21 @@ impl Events {
                 }
             }
             for event in events.iter().filter(|event| self.passes(event)) {
-                match console.format {
-                    Format::Json => line_of(console, &EventDocument::new(tenant, event))?,
-                    Format::People => console.result(&render::line(tenant, event, console.paint()))?,
-                }
+                print(tenant, event, console)?;
             }
             *place = next;
             if !has_more {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Prints an event that has come.
+fn print(tenant: &TenantId, event: &JobEvent, console: &Console) -> Result<(), Failure> {
+    match console.format {
+        Format::Json => line_of(console, &EventDocument::new(tenant, event)),
+        Format::People => console.result(&render::line(tenant, event, console.paint())),
     }
 }
 

@@ -1,24 +1,26 @@
 //! `sandhog flow`: stores jobs that wait for others, shows them, and acts on all of them.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sandhog_api::Slug;
+use sandhog_api::{FlowAsk, Problem, Request, Slug, route};
 use sandhog_broker::{Changed, JobAction};
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::flows::{self, FlowPart, Found, Routed, from_part, in_order};
 use sandhog_daemon::service::jobs::ACT_MAX;
 
-use crate::client::Client;
+use crate::client::{Beside, Client, unreadable};
 use crate::commands::flow_file;
 use crate::commands::wait::{Deadline, Waiting, wait_for_all};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::flow::{self as render, StoredFlowDocument};
+use crate::target::Target;
 
 /// Run jobs that wait for others; show, cancel or redrive all of them
 #[derive(Debug, Subcommand)]
@@ -103,19 +105,13 @@ Example of a flow: b and c after a, then d
 Beside these, a job may have queue, priority, delay, unique_key, group, and outputs = true for the outputs of those before it.";
 
 impl FlowCommand {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let access = match &self {
-            Self::Run(_) => Access::Serve,
-            Self::Show(_) => Access::Look,
-            Self::Cancel(_) | Self::Redrive(_) => Access::Change,
-        };
-        let client = Client::connect(config, access).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::Run(run) => run.execute(&client, console).await,
-            Self::Show(show) => show.execute(&client, console).await,
-            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, None, &client, console).await,
+            Self::Run(run) => run.execute(&Client::connect(target, Access::Serve).await?, console).await,
+            Self::Show(show) => show.execute(&Client::connect(target, Access::Look).await?, console).await,
+            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, None, target, console).await,
             Self::Redrive(Redrive { which, from }) => {
-                which.act(JobAction::Redrive, from.as_ref(), &client, console).await
+                which.act(JobAction::Redrive, from.as_ref(), target, console).await
             }
         }
     }
@@ -125,41 +121,56 @@ impl Run {
     async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
         let mut ask = flow_file::read(&self.file)?;
         ask.tenant = self.tenant.map(|tenant| tenant.to_string()).or(ask.tenant);
-        ask.id = self.id.map(|id| id.to_string()).or(ask.id);
-        let routed = client.make_flow(ask).map_err(|mut problem| {
+        let given = self.id.map(|id| id.to_string()).or(ask.id);
+        // It has its id from here, so that the same command can be repeated whatever becomes of the answer.
+        let id = given.unwrap_or_else(|| Clock::system().job_id().to_string());
+        ask.id = Some(id.clone());
+        let document = store(client, ask, console).await.map_err(|mut problem| {
+            let lost = problem.slug == Slug::BrokerUnavailable;
             if problem.slug == Slug::MalformedRequest {
                 problem.detail = format!("{} is no flow: {}", self.file.display(), problem.detail);
             }
-            problem
+            let failure = Failure::from(problem);
+            if lost { failure.help(format!("repeat the command with --id {id}")) } else { failure }
         })?;
-        let Routed { flow, routes } = &routed;
-        let seed = flow.id();
-        for (node, route) in flow.nodes().iter().zip(routes) {
-            for warning in client.unserved(&route.tenant, &route.queue, &node.job.kind) {
-                console.warn(&format!("job `{}`: {warning}", node.name));
-            }
-        }
-        console
-            .remark(&format!("if this is interrupted, repeat it with --id {seed}; no job is stored twice"));
-        let stored = client.store_flow(flow, routes).await.map_err(|error| {
-            let lost = error.slug == Slug::BrokerUnavailable;
-            let failure = Failure::from(error);
-            if lost { failure.help(format!("repeat the command with --id {seed}")) } else { failure }
-        })?;
-        if let Some(problem) = flows::refused(&routed, stored) {
-            return Err(problem.into());
-        }
-        let tenant = routes.first().map(|route| route.tenant.clone());
-        let tenant = tenant.ok_or_else(|| Failure::new("a flow has one job at least"))?;
-        let document = StoredFlowDocument::new(&tenant, flow);
-        console.show(&document, || flow.id().to_string())?;
+        console.show(&document, || document.flow.clone())?;
         match self.waiting.deadline() {
             None => Ok(Exit::Ok),
             Some(deadline) => {
-                let ids: Vec<JobId> = flow.jobs().map(|job| job.id).collect();
+                let (tenant, ids) = document.read().map_err(unreadable)?;
                 await_all(client, &tenant, &ids, deadline, console).await
             }
         }
+    }
+}
+
+/// Stores a flow that has its id.
+async fn store(client: &Client, ask: FlowAsk, console: &Console) -> Result<StoredFlowDocument, Problem> {
+    let id = ask.id.clone().unwrap_or_default();
+    let repeatable = || {
+        console.remark(&format!("if this is interrupted, repeat it with --id {id}; no job is stored twice"));
+    };
+    let beside: &Beside = match client {
+        Client::Beside(beside) => beside,
+        Client::Over(client) => {
+            repeatable();
+            return Ok(client.call(&Request::to(route::STORE_FLOW).body(&ask)).await?);
+        }
+    };
+    let ask = ask.with_payloads(|payload| Ok::<_, Problem>(payload.get().as_bytes().to_vec()))?;
+    let routed = beside.make_flow(ask)?;
+    let Routed { flow, routes } = &routed;
+    for (node, route) in flow.nodes().iter().zip(routes) {
+        for warning in beside.unserved(&route.tenant, &route.queue, &node.job.kind) {
+            console.warn(&format!("job `{}`: {warning}", node.name));
+        }
+    }
+    repeatable();
+    let stored = beside.store_flow(flow, routes).await?;
+    match (flows::refused(&routed, stored), routes.first()) {
+        (None, Some(first)) => Ok(StoredFlowDocument::new(&first.tenant, flow)),
+        (Some(problem), _) => Err(problem),
+        (None, None) => Err(Problem::new(Slug::MalformedRequest, "a flow has one job at least")),
     }
 }
 
@@ -213,9 +224,17 @@ impl Which {
         &self,
         action: JobAction,
         from: Option<&FlowPart>,
-        client: &Client,
+        target: &Target,
         console: &Console,
     ) -> Result<Exit, Failure> {
+        let client = &Client::connect(target, Access::Change).await?;
+        if let Client::Over(client) = client {
+            let route = if action == JobAction::Cancel { route::CANCEL_FLOW } else { route::REDRIVE_FLOW };
+            let request = Request::to_part(route, self.id).with("tenant", self.tenant.as_ref());
+            let document = client.call(&request.with("from", from)).await?;
+            console.show(&document, || render::told(&document))?;
+            return Ok(Exit::Ok);
+        }
         let found = self.find(client).await?;
         // Those that come after others are cancelled first, and redriven last.
         let mut jobs: Vec<&FlowJobView> =
@@ -232,7 +251,9 @@ impl Which {
         for batch in jobs.chunks(ACT_MAX) {
             let ids: Vec<JobId> = batch.iter().map(|view| view.job.id).collect();
             let answers = client.act(&found.tenant, action, &ids).await?;
-            done.extend(batch.iter().copied().zip(answers));
+            for (view, answer) in batch.iter().copied().zip(answers) {
+                done.push((view, answer?));
+            }
         }
         let mut exit = Exit::Ok;
         for (view, changed) in &done {

@@ -7,7 +7,7 @@ use std::path::Path;
 use sandhog_api::FlowAsk;
 use sandhog_core::budget::Bytes;
 use sandhog_core::flow::FLOW_BYTES_MAX;
-use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
 
 use crate::exit::Failure;
 
@@ -18,19 +18,17 @@ const FILE_MAX: Bytes = Bytes::mib(FLOW_BYTES_MAX.0 / (1 << 20) + 8);
 ///
 /// # Errors
 /// If the file can't be read, or isn't one of a flow.
-pub(crate) fn read(file: &Path) -> Result<FlowAsk<Vec<u8>>, Failure> {
+pub(crate) fn read(file: &Path) -> Result<FlowAsk, Failure> {
     let name = file.display().to_string();
     let text = text(file).map_err(|cause| Failure::io(format!("read {name}"), &cause))?;
     let wrong = |problem: String| Failure::new(format!("{name} is no flow: {problem}"));
     if text.trim_start().starts_with('{') {
-        serde_json::from_str::<FlowAsk<Box<RawValue>>>(&text)
-            .map_err(|error| wrong(error.to_string()))?
-            .with_payloads(|payload| Ok(payload.get().as_bytes().to_vec()))
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     } else {
         toml::from_str::<FlowAsk<toml::Value>>(&text)
             .map_err(|error| wrong(error.to_string().trim_end().to_owned()))?
             .with_payloads(|payload| {
-                serde_json::to_vec(&payload).map_err(|error| wrong(format!("a payload: {error}")))
+                to_raw_value(&payload).map_err(|error| wrong(format!("a payload: {error}")))
             })
     }
 }

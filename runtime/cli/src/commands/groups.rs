@@ -1,7 +1,5 @@
 //! `sandhog groups`: lists groups of jobs that are held by dead ones, and lets them go on.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use sandhog_core::id::{GroupKey, QueueName, TenantId};
 use sandhog_daemon::broker::Access;
@@ -10,7 +8,8 @@ use sandhog_daemon::clock::Clock;
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::groups::{self as render, HeldDocument, HeldGroupsDocument, ReleasedDocument};
+use crate::output::groups::{self as render, HeldGroupsDocument, ReleasedDocument};
+use crate::target::Target;
 
 /// List groups of jobs that a dead job holds, or let them go on
 #[derive(Debug, Args)]
@@ -41,24 +40,19 @@ struct Release {
 }
 
 impl Groups {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self.action {
-            None => list(self.tenant.as_ref(), config, console).await,
-            Some(Action::Release(release)) => release.execute(config, console).await,
+            None => list(self.tenant.as_ref(), target, console).await,
+            Some(Action::Release(release)) => release.execute(target, console).await,
         }
     }
 }
 
-async fn list(tenant: Option<&TenantId>, config: &Path, console: &Console) -> Result<Exit, Failure> {
-    let client = Client::connect(config, Access::Look).await?;
+async fn list(tenant: Option<&TenantId>, target: &Target, console: &Console) -> Result<Exit, Failure> {
+    let client = Client::connect(target, Access::Look).await?;
     let mut held = Vec::new();
-    for tenant in client.tenants(tenant)? {
-        let of_tenant = client.held_groups(&tenant).await?;
-        held.extend(
-            of_tenant
-                .into_iter()
-                .map(|held| HeldDocument::new(&tenant, &held.queue, &held.group, held.job, held.since)),
-        );
+    for tenant in client.tenants(tenant).await? {
+        held.extend(client.held_groups(&tenant).await?);
     }
     let document = HeldGroupsDocument { groups: held };
     console.show(&document, || render::table(&document.groups, Clock::system().now(), console.paint()))?;
@@ -66,10 +60,10 @@ async fn list(tenant: Option<&TenantId>, config: &Path, console: &Console) -> Re
 }
 
 impl Release {
-    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { queue, group, tenant } = self;
-        let client = Client::connect(config, Access::Change).await?;
-        let tenants = client.tenants(tenant.as_ref())?;
+        let client = Client::connect(target, Access::Change).await?;
+        let tenants = client.tenants(tenant.as_ref()).await?;
         let [tenant] = &tenants[..] else {
             return Err(Failure::new("several tenants may have such a group").help("name it: --tenant"));
         };

@@ -1,6 +1,5 @@
 //! `sandhog pause`, `resume` and `holds`: holding jobs back, and what is held back.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +14,7 @@ use crate::commands::times::{hold_end, parse_at};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::hold::{self as render, HoldDocument, HoldsDocument, PausedDocument, ResumedDocument};
+use crate::target::Target;
 
 /// Which jobs are meant.
 #[derive(Debug, Args)]
@@ -86,8 +86,8 @@ pub(crate) struct Holds {
 
 impl Which {
     /// Returns the tenant that is meant.
-    fn tenant(&self, client: &Client) -> Result<TenantId, Failure> {
-        match &client.tenants(self.tenant.as_ref())?[..] {
+    async fn tenant(&self, client: &Client) -> Result<TenantId, Failure> {
+        match &client.tenants(self.tenant.as_ref()).await?[..] {
             [only] => Ok(only.clone()),
             _ => Err(Failure::new("there are several tenants").help("name the one that is meant: --tenant")),
         }
@@ -99,9 +99,9 @@ impl Which {
 }
 
 impl Pause {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
-        let (tenant, scope) = (self.which.tenant(&client)?, self.which.scope());
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Serve).await?;
+        let (tenant, scope) = (self.which.tenant(&client).await?, self.which.scope());
         let end = hold_end(self.time, self.until);
         let hold =
             NewHold { scope: scope.clone(), reason: HoldReason::Paused, by: self.by, end, note: self.note };
@@ -119,9 +119,9 @@ impl Pause {
 }
 
 impl Resume {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Change).await?;
-        let (tenant, scope) = (self.which.tenant(&client)?, self.which.scope());
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Change).await?;
+        let (tenant, scope) = (self.which.tenant(&client).await?, self.which.scope());
         let held = client.holds(&tenant).await?;
         let wanted = held.iter().filter(|hold| hold.is_by_hand() && (self.all || hold.scope == scope));
         let mut lifted = Vec::new();
@@ -150,10 +150,10 @@ impl Resume {
 }
 
 impl Holds {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
         let mut holds = Vec::new();
-        for tenant in client.tenants(self.tenant.as_ref())? {
+        for tenant in client.tenants(self.tenant.as_ref()).await? {
             let held = client.holds(&tenant).await?;
             holds.extend(held.into_iter().map(|hold| (tenant.clone(), hold)));
         }

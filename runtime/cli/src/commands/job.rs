@@ -1,6 +1,6 @@
 //! `sandhog job`: shows one job, and acts on jobs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,7 +12,7 @@ use sandhog_core::job::Priority;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 
-use crate::client::Client;
+use crate::client::{Client, Seen};
 use crate::commands::act::{self, Act};
 use crate::commands::payload::{self, Check};
 use crate::commands::times::parse_at;
@@ -21,7 +21,8 @@ use crate::exit::{Exit, Failure};
 use crate::output::act::DoneDocument;
 use crate::output::console::{Console, Format};
 use crate::output::flow::waits_for;
-use crate::output::job::{self as render, Payloads};
+use crate::output::job as render;
+use crate::target::Target;
 
 /// Look at one job, or change what it is to do; cancel jobs, try them again, run them now, or remove them
 #[derive(Debug, Subcommand)]
@@ -129,14 +130,14 @@ pub(crate) struct Remove {
 }
 
 impl Job {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let access = match &self {
             Self::Show(_) => Access::Look,
             Self::Edit(_) | Self::Cancel(_) | Self::Redrive(_) | Self::RunNow(_) | Self::Remove(_) => {
                 Access::Change
             }
         };
-        let client = Client::connect(config, access).await?;
+        let client = Client::connect(target, access).await?;
         match self {
             Self::Show(show) => show.execute(&client, console).await,
             Self::Edit(edit) => edit.execute(&client, console).await,
@@ -169,11 +170,17 @@ impl Edit {
 impl Show {
     async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
         let id = self.id;
-        let mut job = client.find(id, self.tenant.as_ref()).await?;
+        let mut seen = client.seen(id, self.tenant.as_ref()).await?;
         let mut exit = Exit::Ok;
         if let Some(deadline) = self.waiting.deadline() {
-            job = wait_for(client, &job.tenant, id, deadline, console).await?;
-            exit = Exit::of_state(job.state);
+            let tenant = seen.job.tenant.clone();
+            exit = Exit::of_state(wait_for(client, &tenant, id, deadline, console).await?.state);
+            seen = client.seen(id, Some(&tenant)).await?;
+        }
+        let Seen { job, log, document } = seen;
+        if (self.payload || self.output) && document.payload.is_none() {
+            return Err(Failure::new("the server shows neither payload nor output to this token")
+                .help("that takes the role `operate`"));
         }
         if self.payload {
             console.bytes(&job.payload)?;
@@ -188,8 +195,6 @@ impl Show {
             console.bytes(output)?;
             return Ok(exit);
         }
-        let log = client.log(&job.tenant, id).await?;
-        let waits = client.waits(&job).await?;
         match console.format {
             Format::People => {
                 let waits_for = match (&job.waits_for[..], job.options.flow) {
@@ -199,12 +204,9 @@ impl Show {
                         waits_for(&job, &found.view, console.paint())
                     }
                 };
-                console.result(&render::job(&job, &waits, &waits_for, &log, console.paint()))?;
+                console.result(&render::job(&job, &document, &waits_for, &log, console.paint()))?;
             }
-            Format::Json => {
-                let document = render::JobDocument::new(job, Some(log), Payloads::Shown);
-                console.json(&document.waiting_for(&waits))?;
-            }
+            Format::Json => console.json(&document)?,
         }
         Ok(exit)
     }

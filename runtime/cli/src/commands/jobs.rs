@@ -1,26 +1,22 @@
 //! `sandhog jobs`: lists jobs, and counts them by state.
 
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_broker::{Cursor, Query, Unread};
+use sandhog_broker::{Cursor, Query};
 use sandhog_config::units::parse_time;
 use sandhog_core::id::TenantId;
-use sandhog_core::job::{JobRecord, State};
-use sandhog_core::waits::Wait;
+use sandhog_core::job::State;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
-use sandhog_daemon::service::jobs::Listed;
 
-use crate::client::Client;
+use crate::client::{Client, Page};
 use crate::commands::selection::{Selection, parse_cursor, show_cursor};
 use crate::commands::wait::{Deadline, wait_until_idle};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
-use crate::output::job::{
-    self as render, CountsDocument, JobDocument, PageDocument, Payloads, Tenants, UnreadDocument,
-};
+use crate::output::job::{self as render, CountsDocument, PageDocument, Tenants, UnreadDocument};
+use crate::target::Target;
 
 /// List jobs, and count them by state
 #[derive(Debug, Args)]
@@ -58,26 +54,10 @@ fn limit() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(Query::LIMIT_MAX))
 }
 
-/// Listed jobs, each with what it waits for, as far as a list tells.
-struct Shown {
-    jobs: Vec<(JobRecord, Vec<Wait>)>,
-    unread: Vec<Unread>,
-    next: Option<Cursor>,
-    is_cut: bool,
-}
-
-impl Shown {
-    async fn of(client: &Client, tenant: &TenantId, listed: Listed) -> Self {
-        let Listed { jobs, unread, next, is_cut } = listed;
-        let waits = client.waits_of_list(tenant, &jobs).await;
-        Self { jobs: jobs.into_iter().zip(waits).collect(), unread, next, is_cut }
-    }
-}
-
 impl Jobs {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
-        let tenants = client.tenants(self.which.tenant.as_ref())?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
+        let tenants = client.tenants(self.which.tenant.as_ref()).await?;
         if self.after.is_some() && tenants.len() > 1 {
             return Err(
                 Failure::new("a cursor is a place in the list of one tenant").help("name it: --tenant")
@@ -88,8 +68,8 @@ impl Jobs {
         }
         let mut pages = Vec::new();
         for tenant in &tenants {
-            let shown = Shown::of(&client, tenant, self.of_tenant(&client, tenant).await?).await;
-            pages.push((tenant, shown, client.counts(tenant).await?));
+            let page = self.of_tenant(&client, tenant).await?;
+            pages.push((tenant, page, client.counts(tenant).await?));
         }
         match console.format {
             Format::Json => console.json(&self.document(pages))?,
@@ -102,14 +82,10 @@ impl Jobs {
         Ok(Exit::Ok)
     }
 
-    fn document(&self, pages: Vec<(&TenantId, Shown, sandhog_broker::Counts)>) -> PageDocument {
-        let payloads = if self.payloads { Payloads::Shown } else { Payloads::Left };
+    fn document(&self, pages: Vec<(&TenantId, Page, sandhog_broker::Counts)>) -> PageDocument {
         let mut document = PageDocument::default();
-        for (tenant, Shown { jobs, unread, next, .. }, counts) in pages {
-            document.jobs.extend(
-                jobs.into_iter()
-                    .map(|(job, waits)| JobDocument::new(job, None, payloads).waiting_for(&waits)),
-            );
+        for (tenant, Page { jobs, unread, next, .. }, counts) in pages {
+            document.jobs.extend(jobs.into_iter().map(|(_, document)| document));
             document.unread.extend(
                 unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread.id, unread.problem)),
             );
@@ -125,7 +101,7 @@ impl Jobs {
     /// Returns the table, and how to get each next page.
     fn text(
         &self,
-        pages: &[(&TenantId, Shown, sandhog_broker::Counts)],
+        pages: &[(&TenantId, Page, sandhog_broker::Counts)],
         console: &Console,
     ) -> (String, Vec<String>) {
         let paint = console.paint();
@@ -158,17 +134,13 @@ impl Jobs {
         (parts.join("\n\n"), more.collect())
     }
 
-    async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Listed, Failure> {
-        let filter = self.which.filter()?;
-        let query = |state| Query {
-            filter: filter.clone(),
+    async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Page, Failure> {
+        let query = Query {
+            filter: self.which.filter()?,
             after: self.after,
             payloads: self.payloads,
-            ..Query::of(state, self.limit)
+            ..Query::of(State::Ready, self.limit)
         };
-        match self.which.state {
-            Some(state) => Ok(client.list(tenant, query(state)).await?),
-            None => Ok(client.list_all(tenant, &query(State::Ready)).await?),
-        }
+        Ok(client.page(tenant, self.which.state, query).await?)
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod plugins;
 pub(crate) mod queues;
 pub(crate) mod reload;
 pub(crate) mod schedule;
-mod selection;
+pub(crate) mod selection;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod tenant;

@@ -1,7 +1,5 @@
 //! `sandhog plugins`: shows the plugins that are in force.
 
-use std::path::Path;
-
 use clap::Args;
 use sandhog_core::id::TenantId;
 
@@ -9,6 +7,7 @@ use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::deploys as render;
+use crate::target::Target;
 
 /// Say which plugins are in force in the running daemon, or what deploys have done lately
 #[derive(Debug, Args)]
@@ -22,10 +21,10 @@ pub(crate) struct Plugins {
 }
 
 impl Plugins {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let is_meant =
             |tenant: Option<&str>| self.tenant.as_ref().is_none_or(|wanted| tenant == Some(wanted.as_str()));
-        let (daemon, failed) = (daemon(config)?, |error| unanswered(config, error));
+        let (daemon, failed) = (daemon(target)?, |error| unanswered(target, error));
         if self.events {
             let mut document = daemon.deploy_events().await.map_err(failed)?;
             document.events.retain(|event| is_meant(event.tenant.as_deref()));

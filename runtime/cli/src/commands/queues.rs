@@ -1,7 +1,5 @@
 //! `sandhog queues`: lists queues with the numbers of their jobs.
 
-use std::path::Path;
-
 use clap::Args;
 use sandhog_core::id::TenantId;
 use sandhog_daemon::broker::Access;
@@ -12,6 +10,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::queues as render;
+use crate::target::Target;
 
 /// List queues: how many jobs of each state they have, and since when the oldest ready one waits
 #[derive(Debug, Args)]
@@ -28,9 +27,9 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { tenant, limit, after } = self;
-        let client = Client::connect(config, Access::Look).await?;
+        let client = Client::connect(target, Access::Look).await?;
         let document = client.queues(tenant.as_ref(), after.as_ref(), limit).await?;
         console.show(&document, || render::table(&document, Clock::system().now(), console.paint()))?;
         Ok(Exit::Ok)

@@ -1,7 +1,5 @@
 //! `sandhog reload`: has the running daemon read its configuration again.
 
-use std::path::Path;
-
 use clap::Args;
 use sandhog_api::{DeployEventKind, ReloadOutcome};
 
@@ -9,6 +7,7 @@ use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::deploys as render;
+use crate::target::Target;
 
 /// Have the running daemon read its configuration again, and wait for what comes of it
 #[derive(Debug, Args)]
@@ -16,11 +15,11 @@ use crate::output::deploys as render;
 pub(crate) struct Reload {}
 
 impl Reload {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let spinner = console.spinner("reloading");
-        let reloaded = daemon(config)?.reload().await;
+        let reloaded = daemon(target)?.reload().await;
         spinner.finish_and_clear();
-        let outcome = reloaded.map_err(|error| unanswered(config, error))?;
+        let outcome = reloaded.map_err(|error| unanswered(target, error))?;
         if let (Some(problems), Format::People) = (&outcome.problems, console.format) {
             return Err(Failure::list(problems.clone()).help("nothing was changed").exit(Exit::Config));
         }

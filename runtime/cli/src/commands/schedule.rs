@@ -1,12 +1,12 @@
 //! `sandhog schedules` and `sandhog schedule`: lists schedules, shows one, and acts on it.
 
 use std::num::NonZeroU64;
-use std::path::Path;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use sandhog_config::units::parse_time;
+use sandhog_api::{Request, ScheduleAsk, route};
+use sandhog_config::units::{parse_time, time};
 use sandhog_core::id::{Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::Priority;
 use sandhog_core::schedule::{CatchUp, Cron, Overlap, Zone};
@@ -14,11 +14,12 @@ use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::schedules::{Change, Definition, Nominal, point};
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::commands::payload::{self, Check};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::schedule as render;
+use crate::output::schedule::{self as render, ScheduleChangedDocument, SchedulesDocument};
+use crate::target::Target;
 
 /// Look at schedules, and act on them
 #[derive(Debug, Subcommand)]
@@ -233,123 +234,116 @@ impl TimesOptions {
 }
 
 impl List {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
-        let mut all = Vec::new();
-        for tenant in client.tenants(self.tenant.as_ref())? {
-            let (now, found) = client.schedules(&tenant).await?;
-            all.extend(found.into_iter().map(|found| render::Listed { tenant: tenant.clone(), now, found }));
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
+        let mut all = SchedulesDocument { schedules: Vec::new(), unread: Vec::new() };
+        for tenant in client.tenants(self.tenant.as_ref()).await? {
+            let SchedulesDocument { schedules, unread } = client.schedules(&tenant).await?;
+            all.schedules.extend(schedules);
+            all.unread.extend(unread);
         }
-        let document = render::document(&all);
-        console.show(&document, || render::table_of(&all, console.paint()))?;
+        console.show(&all, || render::table_of(&all, console.paint()))?;
         Ok(Exit::Ok)
     }
 }
 
 impl Schedule {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
             Self::Show(Show { which }) => {
-                let client = Client::connect(config, Access::Look).await?;
-                let tenant = which.tenant(&client).await?;
-                let (now, record) = client.schedule(&tenant, &which.name).await?;
-                let document = render::ScheduleDocument::new(&tenant, &record, now);
-                console.show(&document, || render::whole(&tenant, &record, now, console.paint()))?;
+                let client = Client::connect(target, Access::Look).await?;
+                let document = client.schedule(which.tenant.as_ref(), &which.name).await?;
+                console.show(&document, || render::whole(&document, console.paint()))?;
                 Ok(Exit::Ok)
             }
-            Self::Next(next) => next.execute(config, console).await,
+            Self::Next(next) => next.execute(target, console).await,
             Self::Pause(Pause { which, note, by }) => {
-                which.change(config, console, Change::Pause { by, note }, "paused").await
+                which.change(target, console, Change::Pause { by, note }).await
             }
-            Self::Resume(Resume { which }) => which.change(config, console, Change::Resume, "resumed").await,
+            Self::Resume(Resume { which }) => which.change(target, console, Change::Resume).await,
             Self::Run(Run { which }) => {
                 let id = Clock::system().job_id();
-                which.change(config, console, Change::RunNow { id }, "enqueued").await
+                which.change(target, console, Change::RunNow { id }).await
             }
             Self::Backfill(Backfill { which, from, to }) => {
-                let client = Client::connect(config, Access::Serve).await?;
-                let tenant = which.tenant(&client).await?;
-                let (_, record) = client.schedule(&tenant, &which.name).await?;
-                let zone = record.schedule.times.zone();
-                let change = Change::Backfill { from: point(zone, &from)?, to: point(zone, &to)? };
-                which.apply(&client, &tenant, console, &change, "enqueued").await
+                let client = Client::connect(target, Access::Serve).await?;
+                let zone =
+                    client.schedule(which.tenant.as_ref(), &which.name).await.map(|it| render::zone(&it))?;
+                let change = Change::Backfill { from: point(&zone, &from)?, to: point(&zone, &to)? };
+                which.apply(&client, console, change).await
             }
-            Self::Add(add) => add.execute(config, console).await,
+            Self::Add(add) => add.execute(target, console).await,
             Self::Remove(Remove { which }) => {
-                let client = Client::connect(config, Access::Serve).await?;
-                let tenant = which.tenant(&client).await?;
-                client.remove_schedule(&tenant, &which.name).await?;
-                render::tell(console, &tenant, &which.name, "removed", &[])
+                let client = Client::connect(target, Access::Serve).await?;
+                let removed = client.remove_schedule(which.tenant.as_ref(), &which.name).await?;
+                render::tell(console, &removed)
             }
         }
     }
 }
 
 impl Which {
-    async fn tenant(&self, client: &Client) -> Result<TenantId, Failure> {
-        Ok(client.tenant_of(self.tenant.as_ref(), &self.name).await?)
+    async fn change(self, target: &Target, console: &Console, change: Change) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Serve).await?;
+        self.apply(&client, console, change).await
     }
 
-    async fn change(
-        self,
-        config: &Path,
-        console: &Console,
-        change: Change,
-        done: &'static str,
-    ) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
-        let tenant = self.tenant(&client).await?;
-        self.apply(&client, &tenant, console, &change, done).await
-    }
-
-    async fn apply(
-        &self,
-        client: &Client,
-        tenant: &TenantId,
-        console: &Console,
-        change: &Change,
-        done: &'static str,
-    ) -> Result<Exit, Failure> {
-        let decision = client.change_schedule(tenant, &self.name, change).await?;
-        let jobs: Vec<_> = decision.jobs.iter().map(|job| job.id).collect();
-        render::tell(console, tenant, &self.name, done, &jobs)
+    async fn apply(&self, client: &Client, console: &Console, change: Change) -> Result<Exit, Failure> {
+        let changed = client.change_schedule(self.tenant.as_ref(), &self.name, change).await?;
+        render::tell(console, &changed)
     }
 }
 
 impl Next {
-    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let Self { name, tenant, times, count, after } = self;
         let count = usize::from(count);
-        let after_in = |zone: &Zone, now| after.as_deref().map_or(Ok(now), |text| point(zone, text));
-        let (zone, next) = match name {
+        let (zone, document) = match name {
             Some(name) => {
-                let client = Client::connect(config, Access::Look).await?;
-                let tenant = client.tenant_of(tenant.as_ref(), &name).await?;
-                let (now, record) = client.schedule(&tenant, &name).await?;
-                let zone = record.schedule.times.zone().clone();
-                let next = match &after {
-                    None => record.next(now, count),
-                    Some(_) => record.schedule.next(after_in(&zone, now)?, count),
-                };
-                (zone, next)
+                let client = Client::connect(target, Access::Look).await?;
+                let found = client.schedule(tenant.as_ref(), &name).await?;
+                let zone = render::zone(&found);
+                let after = after.as_deref().map(|text| point(&zone, text)).transpose()?;
+                (zone, client.next_times(tenant.as_ref(), &name, after, count).await?)
             }
             None => {
                 let times = times.nominal().times()?;
                 let zone = times.zone().clone();
-                let after = after_in(&zone, Clock::system().now())?;
-                let next = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
-                (zone, next)
+                let now = Clock::system().now();
+                let after = after.as_deref().map_or(Ok(now), |text| point(&zone, text))?;
+                let next: Vec<_> = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
+                let document = render::NextDocument::new(&zone, &next);
+                (zone, document)
             }
         };
-        let document = render::NextDocument::new(&zone, &next);
-        console.show(&document, || render::next_table(&zone, &next, console.paint()))?;
+        console.show(&document, || render::next_table(&zone, &document.next, console.paint()))?;
         Ok(Exit::Ok)
     }
 }
 
 impl Add {
-    async fn execute(self: Box<Self>, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Serve).await?;
+    async fn execute(self: Box<Self>, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Serve).await?;
+        let definition = self.definition()?;
+        let added = match &client {
+            Client::Over(client) => {
+                client.call(&Request::to(route::ADD_SCHEDULE).body(&ask(definition))).await?
+            }
+            Client::Beside(beside) => {
+                let (route, schedule) = beside.define_schedule(definition)?;
+                for warning in beside.unserved(&route.tenant, &route.queue, &schedule.job.kind) {
+                    console.warn(&warning);
+                }
+                beside.add_schedule(&route.tenant, &schedule).await?;
+                let (tenant, schedule) = (route.tenant.to_string(), schedule.name.to_string());
+                let done = "added".to_owned();
+                ScheduleChangedDocument { tenant, schedule, done, jobs: Vec::new() }
+            }
+        };
+        render::tell(console, &added)
+    }
+
+    fn definition(self) -> Result<Definition, Failure> {
         let Self {
             name,
             kind,
@@ -366,14 +360,14 @@ impl Add {
             catch_up_most,
             overlap,
             paused,
-        } = *self;
+        } = self;
         let payload = match (&payload, &file) {
             (None, None) => b"null".to_vec(),
             (inline, file) => payload::read(inline.as_deref(), file.as_deref(), Check::unless(raw))?,
         };
         let catch_up = CatchUp { window: catch_up_window, most: catch_up_most };
         let (nominal, priority) = (times.nominal(), Priority(priority));
-        let (route, schedule) = client.define_schedule(Definition {
+        Ok(Definition {
             name,
             nominal,
             kind,
@@ -386,11 +380,50 @@ impl Add {
             catch_up,
             overlap,
             paused,
-        })?;
-        for warning in client.unserved(&route.tenant, &route.queue, &schedule.job.kind) {
-            console.warn(&warning);
-        }
-        client.add_schedule(&route.tenant, &schedule).await?;
-        render::tell(console, &route.tenant, &schedule.name, "added", &[])
+        })
+    }
+}
+
+/// Returns the request for a schedule of this definition.
+fn ask(definition: Definition) -> ScheduleAsk {
+    let Definition {
+        name,
+        nominal,
+        kind,
+        payload,
+        tenant,
+        queue,
+        priority,
+        spread,
+        times_max,
+        catch_up,
+        overlap,
+        paused,
+    } = definition;
+    let Nominal { cron, every, phase, exclude, zone, start, end } = nominal;
+    let texts = |crons: Vec<Cron>| crons.iter().map(ToString::to_string).collect();
+    let (text, hex) = client::payload(&payload);
+    ScheduleAsk {
+        name: name.to_string(),
+        kind: kind.to_string(),
+        payload: None,
+        text,
+        hex,
+        cron: texts(cron),
+        every: every.map(time),
+        phase: phase.map(time),
+        exclude: texts(exclude),
+        timezone: zone.map(|zone| zone.name().to_owned()),
+        start,
+        end,
+        tenant: tenant.map(|tenant| tenant.to_string()),
+        queue: queue.map(|queue| queue.to_string()),
+        priority: Some(priority.0),
+        spread: Some(time(spread)),
+        times: times_max,
+        catch_up_window: Some(time(catch_up.window)),
+        catch_up_most: Some(catch_up.most),
+        overlap: Some(overlap.slug().to_owned()),
+        paused,
     }
 }

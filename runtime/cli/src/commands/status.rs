@@ -1,7 +1,5 @@
 //! `sandhog status`: the fleet, and whether anybody serves.
 
-use std::path::Path;
-
 use clap::Args;
 use sandhog_daemon::broker::Access;
 
@@ -9,6 +7,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::status::{self as render, StatusDocument};
+use crate::target::Target;
 
 /// Show the daemons of the fleet: when each fetched last, its version, its slots; exits 1 if nobody serves
 #[derive(Debug, Args)]
@@ -21,8 +20,8 @@ gone. A fetch is a call that leased jobs, or saw that there are none; one that i
 and the daemon is stalled.";
 
 impl Status {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
         let document = StatusDocument::new(client.daemons().await?);
         let text = render::text(&document, console.width(), console.paint());
         console.show(&document, || text)?;

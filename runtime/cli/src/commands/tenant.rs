@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 use data_encoding::HEXLOWER;
+use sandhog_api::{Request, route};
 use sandhog_broker::redis::{self, Login, acl_rules};
 use sandhog_broker::sealed::random_key;
 use sandhog_config::{OwnBroker, nearest};
@@ -14,10 +15,11 @@ use sandhog_daemon::service::{Caller, tenants};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::client::{Client, load};
+use crate::client::{Beside, Client, load};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::{of, tenant as render};
+use crate::target::Target;
 
 /// See which tenants the broker knows; set up what is a tenant's own there, or remove it
 #[derive(Debug, Subcommand)]
@@ -130,11 +132,11 @@ fn user_name(name: &str) -> Result<String, &'static str> {
 }
 
 impl Tenant {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
-            Self::Acl(acl) => acl.execute(config, console),
-            Self::List(List {}) => list(config, console).await,
-            Self::Purge(purge) => purge.execute(config, console).await,
+            Self::Acl(acl) => acl.execute(target.config("tenant acl")?, console),
+            Self::List(List {}) => list(target, console).await,
+            Self::Purge(purge) => purge.execute(target, console).await,
             Self::Key(NewKey {}) => {
                 let key = random_key().reveal();
                 console.show(&KeyDocument { key: &key }, || key.to_string())?;
@@ -144,23 +146,28 @@ impl Tenant {
     }
 }
 
-async fn list(config: &Path, console: &Console) -> Result<Exit, Failure> {
-    let client = Client::connect(config, Access::Look).await?;
-    let mut tenants: BTreeSet<TenantId> = client.broker.tenants().await?.into_iter().collect();
-    tenants.extend(client.config.tenants.keys().cloned());
-    let mut documents = Vec::new();
-    for tenant in tenants {
-        let counts = client.broker.counts(&tenant).await;
-        documents.push(render::document(&client.config, &tenant, counts));
-    }
-    let text = render::tenants(&documents, console.paint());
-    console.show(&render::TenantsDocument { tenants: documents }, || text)?;
+async fn list(target: &Target, console: &Console) -> Result<Exit, Failure> {
+    let client = Client::connect(target, Access::Look).await?;
+    let document = match client {
+        Client::Beside(Beside { config, broker, .. }) => {
+            let mut tenants: BTreeSet<TenantId> = broker.tenants().await?.into_iter().collect();
+            tenants.extend(config.tenants.keys().cloned());
+            let mut documents = Vec::new();
+            for tenant in tenants {
+                let counts = broker.counts(&tenant).await;
+                documents.push(render::document(&config, &tenant, counts));
+            }
+            render::TenantsDocument { tenants: documents }
+        }
+        Client::Over(client) => client.call(&Request::to(route::TENANTS)).await?,
+    };
+    console.show(&document, || render::tenants(&document.tenants, console.paint()))?;
     Ok(Exit::Ok)
 }
 
 impl Purge {
-    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Change).await?;
+    async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Beside::connect(target.config("tenant purge")?, Access::Change).await?;
         let tenant = &self.tenant;
         let counts = client.broker.counts(tenant).await?;
         let known = client.broker.tenants().await?;

@@ -1,7 +1,5 @@
 //! `sandhog usage`: shows what tenants have spent.
 
-use std::path::Path;
-
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use sandhog_api::{parse_day, show_day};
@@ -14,6 +12,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::usage::{self as render, By, Report, Row};
+use crate::target::Target;
 
 /// Show what tenants have spent, by day, tenant and plugin
 #[derive(Debug, Args)]
@@ -64,8 +63,8 @@ fn bys() -> impl TypedValueParser<Value = By> {
 }
 
 impl Usage {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config, Access::Look).await?;
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(target, Access::Look).await?;
         let report = self.report(&client).await?;
         match (self.format, console.format) {
             (UsageFormat::Json, _) | (UsageFormat::Table, Format::Json) => console.json(&report)?,
@@ -88,7 +87,7 @@ impl Usage {
             return Err(Failure::new(format!("{first} is after {last}")));
         }
         let mut rows = Vec::new();
-        for tenant in client.tenants(self.tenant.as_ref())? {
+        for tenant in client.tenants(self.tenant.as_ref()).await? {
             let usage = client.usage(&tenant, first..=last).await?;
             let wanted =
                 usage.into_iter().filter(|of| self.plugin.as_ref().is_none_or(|it| *it == of.plugin));

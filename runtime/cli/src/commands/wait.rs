@@ -184,6 +184,11 @@ impl Drop for Teller<'_> {
     }
 }
 
+/// Whether the broker can't be reached for now, or the server by which it is asked.
+fn is_away(problem: &Problem) -> bool {
+    matches!(problem.slug, Slug::BrokerUnavailable | Slug::NoDaemon)
+}
+
 /// Waits until a job is final, and tells what it waits for meanwhile.
 ///
 /// # Errors
@@ -215,9 +220,7 @@ async fn until_final(
                 let failure = Failure::new(format!("there is no job {id} of tenant {tenant} any more"));
                 return Err(failure.exit(Exit::NotFound));
             }
-            Err(error) if error.slug == Slug::BrokerUnavailable => {
-                Waited::broker(&format!("job {id} can't be looked up"), &error)
-            }
+            Err(error) if is_away(&error) => Waited::broker(&format!("job {id} can't be looked up"), &error),
             Err(error) => return Err(error.into()),
         };
         teller.tell(&waited);
@@ -272,7 +275,7 @@ pub(crate) async fn wait_until_idle(
             };
             let waited = match waited {
                 Ok(waited) => waited,
-                Err(error) if error.slug == Slug::BrokerUnavailable => {
+                Err(error) if is_away(&error) => {
                     Waited::broker(&format!("the jobs of tenant {tenant} can't be counted"), &error)
                 }
                 Err(error) => return Err(error.into()),
@@ -321,10 +324,10 @@ async fn to_go(
 /// Describes scheduled jobs that are due later than [`FAR_OFF`], or returns `None` if there are none.
 async fn far_off(client: &Client, tenant: &TenantId) -> Result<Option<String>, Problem> {
     let query = Query { payloads: false, ..Query::of(State::Scheduled, Query::LIMIT_MAX) };
-    let scheduled = client.list(tenant, query).await?.jobs;
+    let scheduled = client.page(tenant, Some(State::Scheduled), query).await?.jobs;
     let now = Clock::system().now();
     let is_far = |job: &&JobRecord| job.due_at.is_some_and(|at| at.since(now) > FAR_OFF);
-    let far: Vec<&JobRecord> = scheduled.iter().filter(is_far).collect();
+    let far: Vec<&JobRecord> = scheduled.iter().map(|(job, _)| job).filter(is_far).collect();
     Ok(far.last().map(|job| {
         let at_least = if scheduled.len() == Query::LIMIT_MAX as usize { "at least " } else { "" };
         let (count, hour, due) =

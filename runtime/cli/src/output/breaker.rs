@@ -3,18 +3,9 @@
 use comfy_table::Cell;
 pub use sandhog_api::{BreakerDocument, BreakersDocument};
 use sandhog_core::breaker::BreakerState;
-use sandhog_core::id::TenantId;
 use sandhog_core::text;
-use sandhog_core::time::Timestamp;
-use sandhog_daemon::service::breakers::Found;
 
 use super::{Column, Paint, clock, fitted};
-
-/// Creates the document of a tenant's breaker, as it is at this time.
-#[must_use]
-pub fn document(tenant: &TenantId, found: &Found, now: Timestamp) -> BreakerDocument {
-    BreakerDocument::new(tenant, &found.name, found.terms.as_ref(), &found.record, now)
-}
 
 /// Returns what a breaker goes by, for people.
 fn why(breaker: &BreakerDocument) -> String {
@@ -32,14 +23,14 @@ fn why(breaker: &BreakerDocument) -> String {
     }
 }
 
-fn state(breaker: &BreakerDocument) -> &'static str {
-    breaker.state.unwrap_or("unreadable")
+fn state(breaker: &BreakerDocument) -> &str {
+    breaker.state.as_deref().unwrap_or("unreadable")
 }
 
 /// Renders a breaker in a line.
 #[must_use]
 pub fn line(breaker: &BreakerDocument) -> String {
-    let until = breaker.until_time.map(|until| format!(" until {}", clock(until))).unwrap_or_default();
+    let until = breaker.until().map(|until| format!(" until {}", clock(until))).unwrap_or_default();
     let why = Some(why(breaker)).filter(|why| !why.is_empty());
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     format!("breaker {} is {}{until}{why}", breaker.name, state(breaker))
@@ -55,7 +46,7 @@ pub fn table(breakers: &[BreakerDocument], width: Option<usize>, paint: Paint) -
     let columns: Vec<Column> = columns.into_iter().chain([Column::Rest("kinds")]).collect();
     let rows = breakers.iter().map(|breaker| {
         let is_closed = state(breaker) == BreakerState::Closed.slug();
-        let until = match breaker.until_time {
+        let until = match breaker.until() {
             Some(until) => clock(until),
             None if is_closed && !breaker.is_forced => String::new(),
             None => "it is reset".to_owned(),

@@ -15,7 +15,7 @@ pub fn table(groups: &[HeldDocument], now: Timestamp, paint: Paint) -> String {
     }
     let columns = ["tenant", "queue", "group", "held by", "since"].map(Column::Left);
     let row = |held: &HeldDocument| {
-        let since = format!("{} ago", rough(now.since(held.at)));
+        let since = held.since().map(|at| format!("{} ago", rough(now.since(at)))).unwrap_or_default();
         let group = text::line(&held.group).into_owned();
         vec![
             Cell::new(&held.tenant),

@@ -3,7 +3,8 @@
 use comfy_table::Cell;
 pub use sandhog_api::{
     Answer, AnswerDocument, AwaitedDocument, Content, CountsDocument, EnqueuedDocument, JobDocument,
-    LogDocument, PageDocument, Payloads, ProgressDocument, StateCounts, UnreadDocument, UsageDocument, told,
+    LogDocument, PageDocument, Payloads, ProgressDocument, StateCounts, UnreadDocument, UsageDocument,
+    WaitDocument,
 };
 use sandhog_broker::{Counts, Unread};
 use sandhog_core::history::AttemptRecord;
@@ -13,7 +14,6 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::text;
 use sandhog_core::time::Timestamp;
-use sandhog_core::waits::Wait;
 use sandhog_daemon::unique;
 
 use super::{
@@ -21,11 +21,17 @@ use super::{
     table,
 };
 
-/// Renders all that is known of a job, for people. `waits_for` has what a blocked job waits for, a line each.
+/// Renders all that is known of a job, for people, with what its document has beside the record. `waits_for` has what a blocked job waits for, a line each.
 #[must_use]
-pub fn job(job: &JobRecord, waits: &[Wait], waits_for: &[String], log: &[LogLine], paint: Paint) -> String {
+pub fn job(
+    job: &JobRecord,
+    document: &JobDocument,
+    waits_for: &[String],
+    log: &[LogLine],
+    paint: Paint,
+) -> String {
     let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
-    lines.extend((!waits.is_empty()).then(|| ("waits", told(waits))));
+    lines.extend((!document.waits.is_empty()).then(|| ("waits", told(&document.waits))));
     lines.extend(job.message.as_deref().map(|message| ("why", text::block(message).into_owned())));
     if !waits_for.is_empty() {
         lines.push(("waits for", waits_for.join("\n")));
@@ -50,6 +56,8 @@ pub fn job(job: &JobRecord, waits: &[Wait], waits_for: &[String], log: &[LogLine
     lines.extend(job.revision.map(|revision| ("revision", revision.short())));
     match &job.unreadable {
         Some(unreadable) => lines.push(("unreadable", text::block(unreadable).into_owned())),
+        // Not every role gets to see it.
+        None if document.payload.is_none() => {}
         None => lines.push(("payload", cut(content(&job.payload), "--payload"))),
     }
     lines.extend(job.output.as_ref().map(|output| ("output", cut(content(output), "--output"))));
@@ -63,6 +71,11 @@ pub fn job(job: &JobRecord, waits: &[Wait], waits_for: &[String], log: &[LogLine
         text += &log.iter().map(|line| log_line(line, paint)).collect::<Vec<_>>().join("\n");
     }
     text
+}
+
+/// Renders all that a job waits for in a line.
+fn told(waits: &[WaitDocument]) -> String {
+    waits.iter().map(|wait| wait.text.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// Renders the latest attempts that have ended, a line each.
@@ -188,7 +201,7 @@ pub enum Tenants {
 /// relative to `now`.
 #[must_use]
 pub fn jobs(
-    jobs: &[&(JobRecord, Vec<Wait>)],
+    jobs: &[&(JobRecord, JobDocument)],
     tenants: Tenants,
     now: Timestamp,
     width: Option<usize>,
@@ -202,11 +215,11 @@ pub fn jobs(
     columns.extend([Column::Right("attempts"), Column::Left("when")]);
     columns.extend(["fuel", "memory", "time", "cpu"].map(Column::Spare));
     columns.push(Column::Rest("message"));
-    let rows = jobs.iter().map(|(job, waits)| row(job, waits, tenants, now)).collect();
+    let rows = jobs.iter().map(|(job, document)| row(job, &document.waits, tenants, now)).collect();
     fitted(&columns, rows, width, paint)
 }
 
-fn row(job: &JobRecord, waits: &[Wait], tenants: Tenants, now: Timestamp) -> Vec<Cell> {
+fn row(job: &JobRecord, waits: &[WaitDocument], tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     let mut cells = vec![Cell::new(job.id)];
     if tenants == Tenants::Several {
         cells.push(Cell::new(&job.tenant));
@@ -223,13 +236,14 @@ fn row(job: &JobRecord, waits: &[Wait], tenants: Tenants, now: Timestamp) -> Vec
     cells.push(spent(duration(job.usage.wall)));
     cells.push(spent(duration(job.usage.cpu)));
     // When a job is due has a column of its own.
-    let holds_back = |wait: &&Wait| {
-        matches!(wait, Wait::Hold(_) | Wait::Limit { .. } | Wait::Rate { .. } | Wait::Group { .. })
+    let holds_back = |wait: &&WaitDocument| {
+        wait.hold.is_some() || wait.limit.is_some() || wait.rate.is_some() || wait.group.is_some()
     };
-    let held: Vec<Wait> = waits.iter().filter(holds_back).cloned().collect();
+    let held: Vec<&str> = waits.iter().filter(holds_back).map(|wait| wait.text.as_str()).collect();
+    let held = held.join("; ");
     let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
     let message = text::line(message.lines().next().unwrap_or_default());
-    cells.push(Cell::new(if held.is_empty() { message.into_owned() } else { told(&held) }));
+    cells.push(Cell::new(if held.is_empty() { message.into_owned() } else { held }));
     cells
 }
 

@@ -32,7 +32,7 @@ pub fn table(document: &QueuesDocument, now: Timestamp, paint: Paint) -> String 
 
 fn row(queue: &QueueDocument, now: Timestamp) -> Vec<Cell> {
     let number = |n: Option<u64>| Cell::new(n.map_or_else(|| "many".to_owned(), count));
-    let age = queue.oldest_ready_at.map(|at| rough(now.since(at)));
+    let age = queue.oldest_ready.map(|at| rough(now.since(at.0)));
     vec![
         Cell::new(&queue.tenant),
         Cell::new(&queue.queue),

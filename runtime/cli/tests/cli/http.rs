@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::site::Site;
 
 /// A daemon that listens; killed when this is dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: BufReader<std::process::ChildStderr>,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Daemon {
-    fn start(site: &Site, command: &str) -> Self {
+    pub(crate) fn start(site: &Site, command: &str) -> Self {
         let mut command = site.command(&[command, "--log-format", "json"]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the command starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
@@ -28,7 +28,7 @@ impl Daemon {
     }
 
     /// Returns the next line of the log with this text.
-    fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let mut read = String::new();
         loop {
             let mut line = String::new();
@@ -66,7 +66,7 @@ impl Drop for Daemon {
 }
 
 /// Makes a token, and returns it with its TOML.
-fn token(site: &Site, arguments: &[&str]) -> (String, String) {
+pub(crate) fn token(site: &Site, arguments: &[&str]) -> (String, String) {
     let said = site.run(&[&["token", "new", "--json"], arguments].concat());
     let document: Value = serde_json::from_str(&said.out).expect("JSON");
     let text = |key: &str| document[key].as_str().expect("text").to_owned();

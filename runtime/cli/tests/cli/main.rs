@@ -10,6 +10,7 @@ mod http;
 mod jobs;
 mod manual;
 mod plugins;
+mod remote;
 mod signing;
 mod site;
 mod tenants;

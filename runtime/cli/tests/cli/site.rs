@@ -61,6 +61,9 @@ impl Site {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sandhog"));
         command.args(arguments).current_dir(self.folder.path()).env("SANDHOG_CACHE", self.path("cache"));
         command.env_remove("SANDHOG_CONFIG").env_remove("NO_COLOR").stdin(Stdio::null());
+        for variable in ["URL", "TOKEN", "CA", "CERT", "KEY"] {
+            command.env_remove(format!("SANDHOG_{variable}"));
+        }
         command
     }
 
@@ -96,7 +99,7 @@ impl Site {
 }
 
 impl Said {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("text");
         Self {
             code: output.status.code().expect("no signal"),

@@ -1,5 +1,6 @@
 //! Routes of jobs and flows.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,17 @@ use sandhog_api::{
     EnqueuedDocument, FailuresDocument, FlowAsk, FlowDocument, JobAsk, JobDocument, JobsAsk, PageDocument,
     Payloads, Problem, Slug, UnreadDocument, parse_time as parse_at,
 };
-use sandhog_broker::{Cursor, Filter, JobAction, LastTimes, Query as Asked};
+use sandhog_broker::{Changed, Cursor, Filter, JobAction, LastTimes, Query as Asked};
 use sandhog_config::units::parse_time;
 use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, State as JobState};
 use sandhog_core::labels::Labels;
 use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
 
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared, answered};
-use crate::service::bulk::{Bulk, BulkSummary};
+use crate::service::bulk::{Bulk, BulkSummary, Place};
 use crate::service::failures::{FAILURES_SHOWN_MAX, Failed};
 use crate::service::flows::FlowPart;
 use crate::service::{Caller, asks, failures, flows, jobs, labels_of, malformed, parsed, tenants};
@@ -227,28 +229,51 @@ pub(super) async fn bulk(
 ) -> Result<Json<BulkDocument>, Refused> {
     let (service, caller) = (&state.service, &caller.0);
     let (tenant, action, of_state, filter) = bulk_of(&ask)?;
+    if ask.limit == Some(0) {
+        return Err(malformed("limit", &"it is 1 at least").into());
+    }
     let tenant = tenants::one(service, caller, tenant.as_ref())?;
+    let place = parsed("after", ask.after.as_deref(), place)?;
     let mut bulk = Bulk::begin(service, caller, &tenant, action, of_state, filter).await?;
+    if let Some(place) = place {
+        bulk = bulk.from(place);
+    }
     let (started, mut summary, mut would) = (Instant::now(), BulkSummary::default(), 0_u64);
-    let complete = loop {
-        if started.elapsed() > BULK_MAX.0 || summary.total() + would >= BULK_MAX.1 {
-            break false;
-        }
+    let most_of_all = ask.limit.unwrap_or(BULK_MAX.1).min(BULK_MAX.1);
+    let (mut told, mut states) = (Vec::new(), BTreeMap::new());
+    while bulk.place().is_some() && started.elapsed() <= BULK_MAX.0 && summary.total() + would < most_of_all {
         let most =
             if ask.dry_run { Asked::LIMIT_MAX } else { u32::try_from(jobs::ACT_MAX).unwrap_or(u32::MAX) };
-        let Some(found) = bulk.find(service, caller, most).await? else { break true };
+        let left = most_of_all - (summary.total() + would);
+        let most = most.min(u32::try_from(left).unwrap_or(u32::MAX));
+        let Some(found) = bulk.find(service, caller, most).await? else { break };
         if ask.dry_run {
             would += found.jobs.len() as u64;
+            let room = BulkDocument::JOBS_MAX.saturating_sub(told.len());
+            told.extend(found.jobs.iter().take(room).map(|(id, state)| DoneDocument {
+                state: Some(state.slug().into()),
+                ..DoneDocument::would(*id, &tenant)
+            }));
+            for (_, state) in &found.jobs {
+                *states.entry(state.slug().into()).or_default() += 1;
+            }
             continue;
         }
         match bulk.act(service, caller, found).await {
-            Ok(step) => summary.add(&step),
+            Ok(step) => {
+                summary.add(&step);
+                let room = BulkDocument::JOBS_MAX.saturating_sub(told.len());
+                let done = step.jobs.iter().take(room);
+                told.extend(done.map(|(id, changed)| done_to(action, *id, &tenant, *changed)));
+            }
             Err(problem) => {
                 summary.audit(&bulk, Some(caller.name()), false);
                 return Err(problem.into());
             }
         }
-    };
+    }
+    let next = bulk.place().map(show_place);
+    let complete = next.is_none();
     if !ask.dry_run {
         summary.audit(&bulk, Some(caller.name()), complete);
     }
@@ -256,9 +281,37 @@ pub(super) async fn bulk(
         tenant: tenant.to_string(),
         done: summary.done + summary.requested + would,
         refused: summary.left_out(),
-        left_out: summary.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect(),
+        left_out: summary.left_out.iter().map(|(reason, n)| (reason.slug().into(), *n)).collect(),
         complete,
+        next,
+        states,
+        jobs: told,
     }))
+}
+
+/// Formats the place that a command on many jobs has come to.
+fn show_place(Place { begun, state, after }: Place) -> String {
+    let after = after.map(show_cursor).unwrap_or_default();
+    format!("{}-{state}-{after}", begun.as_millis())
+}
+
+/// Parses a place as [`show_place`] formats it.
+fn place(text: &str) -> Result<Place, &'static str> {
+    let parse = || {
+        let mut parts = text.splitn(3, '-');
+        let begun = Timestamp::from_millis(parts.next()?.parse().ok()?);
+        let state = JobState::from_slug(parts.next()?)?;
+        let after = parts.next()?;
+        let after = if after.is_empty() { None } else { Some(cursor(after).ok()?) };
+        Some(Place { begun, state, after })
+    };
+    parse().ok_or("it is the place that `next` of the request before has named")
+}
+
+/// Makes the document of what became of one of many jobs.
+fn done_to(action: JobAction, id: JobId, tenant: &TenantId, changed: Changed) -> DoneDocument {
+    let outcome = jobs::told(action, id, changed).map_err(|problem| problem.detail);
+    DoneDocument::new(id, Some(tenant), outcome)
 }
 
 type BulkOf = (Option<TenantId>, JobAction, Option<JobState>, Filter);

@@ -196,7 +196,7 @@ impl Follower {
                     }
                     let told = |happened: &sandhog_core::event::JobEvent| {
                         let document = EventDocument::new(&self.tenant, happened);
-                        event(&document.cursor, document.event, &document)
+                        event(&document.cursor, &document.event, &document)
                     };
                     self.said.extend(events.iter().map(told));
                     (self.place, self.has_more) = (next, has_more);

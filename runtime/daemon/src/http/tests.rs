@@ -653,7 +653,26 @@ async fn many_jobs_are_acted_on_as_far_as_they_are_like_that() {
     for (more, done) in [(json!({ "dry_run": true }), 3), (json!({ "kind": "other" }), 0), (json!({}), 3)] {
         let answer = bulk(more).await;
         assert_eq!((&answer["done"], &answer["complete"]), (&json!(done), &json!(true)), "{answer}");
+        let named = answer["jobs"].as_array().expect("a list").len();
+        assert_eq!(json!(named), answer["done"], "{answer}");
     }
+    // In several requests, each job is met once, whatever becomes of it meanwhile.
+    site.all_die().await;
+    let (mut seen, mut after) = (BTreeSet::new(), Value::Null);
+    loop {
+        let answer = bulk(json!({ "limit": 2, "after": after })).await;
+        for job in answer["jobs"].as_array().expect("a list") {
+            assert!(seen.insert(job["id"].as_str().expect("an id").to_owned()), "{answer}");
+        }
+        site.all_die().await;
+        after = answer["next"].clone();
+        assert_eq!(answer["complete"], json!(after.is_null()), "{answer}");
+        if after.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 4);
+    assert_eq!(bulk(json!({ "after": "nowhere" })).await["slug"], "malformed-request");
 }
 
 /// Reads a stream of events up to one whose text contains `wanted`, and returns what was read.

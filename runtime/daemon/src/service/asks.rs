@@ -175,6 +175,16 @@ fn make(
         (None, Some((key, n))) => id_of(&route.tenant, key, n),
         (None, None) => clock.job_id(),
     };
+    let rejects = ask.on_clash.as_deref() == Some("reject");
+    Ok((job(ask, id, &route, clock.now())?, Terms { route, rejects }))
+}
+
+/// Makes the job that is asked for, with this id and of this route.
+///
+/// # Errors
+/// The request can't be understood.
+pub fn job(ask: &JobAsk, id: JobId, route: &Route, now: Timestamp) -> Result<NewJob, Problem> {
+    let kind = Kind::parse(&ask.kind).map_err(|error| malformed("kind", &error))?;
     let time = |what, text: &Option<String>| parsed(what, text.as_deref(), parse_time);
     let (unique, debounced) = rule(ask)?;
     let unique_key = parsed("unique_key", ask.unique_key.as_deref(), UniqueKey::parse)?;
@@ -190,7 +200,7 @@ fn make(
         (Some(delay), None, None) => delay,
         (Some(_), ..) => return Err(malformed("debounce", &"it is the delay, and there is another")),
         (None, Some(delay), None) => delay,
-        (None, None, Some(at)) => at.0.since(clock.now()),
+        (None, None, Some(at)) => at.0.since(now),
         (None, None, None) => Duration::ZERO,
     };
     let parent = parsed("traceparent", ask.traceparent.as_deref(), TraceParent::parse)?;
@@ -200,7 +210,8 @@ fn make(
         (parent, state) => parent.map(|parent| TraceContext { parent, state }),
     };
     let is_keyed = unique_key.is_some();
-    let payload = payload(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?;
+    let payload = bytes(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?;
+    let payload = payload.unwrap_or_else(|| b"null".to_vec());
     let job = NewJob {
         priority: ask.priority.map(Priority).unwrap_or_default(),
         unique_key: unique_key.map(|key| unique::stored(&kind, &key)),
@@ -217,8 +228,7 @@ fn make(
         },
         ..NewJob::new(id, route.queue.clone(), kind, payload)
     };
-    let rejects = ask.on_clash.as_deref() == Some("reject");
-    Ok((job.starting_after(delay), Terms { route, rejects }))
+    Ok(job.starting_after(delay))
 }
 
 /// Checks what a request is known by when it is repeated.
@@ -278,11 +288,12 @@ pub fn schedule(ask: &ScheduleAsk) -> Result<Definition, Problem> {
         end: ask.end.clone(),
     };
     let usual = CatchUp::default();
+    let payload = bytes(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?;
     Ok(Definition {
         name: ScheduleName::parse(&ask.name).map_err(|error| malformed("name", &error))?,
         nominal,
         kind: Kind::parse(&ask.kind).map_err(|error| malformed("kind", &error))?,
-        payload: payload(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?,
+        payload: payload.unwrap_or_else(|| b"null".to_vec()),
         tenant: parsed("tenant", ask.tenant.as_deref(), TenantId::parse)?,
         queue: parsed("queue", ask.queue.as_deref(), QueueName::parse)?,
         priority: ask.priority.map(Priority).unwrap_or_default(),
@@ -309,14 +320,16 @@ fn id_of(tenant: &TenantId, key: &str, n: usize) -> JobId {
     JobId::from_parts(Timestamp::from_millis(0), chance)
 }
 
-fn payload(json: Option<&RawValue>, text: Option<&str>, hex: Option<&str>) -> Result<Vec<u8>, Problem> {
+/// Returns the bytes of a payload in one of its three forms. `None` if there is none of them.
+fn bytes(json: Option<&RawValue>, text: Option<&str>, hex: Option<&str>) -> Result<Option<Vec<u8>>, Problem> {
     match (json, text, hex) {
-        (None, None, None) => Ok(b"null".to_vec()),
-        (Some(json), None, None) => Ok(json.get().as_bytes().to_vec()),
-        (None, Some(text), None) => Ok(text.as_bytes().to_vec()),
-        (None, None, Some(hex)) => data_encoding::HEXLOWER_PERMISSIVE
-            .decode(hex.as_bytes())
-            .map_err(|error| malformed("hex", &error)),
+        (None, None, None) => Ok(None),
+        (Some(json), None, None) => Ok(Some(json.get().as_bytes().to_vec())),
+        (None, Some(text), None) => Ok(Some(text.as_bytes().to_vec())),
+        (None, None, Some(hex)) => {
+            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes());
+            bytes.map(Some).map_err(|error| malformed("hex", &error))
+        }
         _ => Err(malformed("payload", &"there is one of payload, text and hex at most")),
     }
 }
@@ -358,13 +371,7 @@ fn rule(ask: &JobAsk) -> Result<(UniqueRule, Option<Duration>), Problem> {
 /// # Errors
 /// The request can't be understood, or changes nothing.
 pub fn edit(ask: &EditAsk) -> Result<JobEdit, Problem> {
-    let payload = match (&ask.payload, &ask.text) {
-        (Some(_), Some(_)) => return Err(malformed("text", &"there is a payload as well")),
-        (json, text) => {
-            let json = json.as_ref().map(|json| json.get().as_bytes().to_vec());
-            json.or_else(|| text.as_ref().map(|text| text.as_bytes().to_vec()))
-        }
-    };
+    let payload = bytes(ask.payload.as_deref(), ask.text.as_deref(), ask.hex.as_deref())?;
     let due = match (parsed("delay", ask.delay.as_deref(), parse_time)?, ask.at) {
         (Some(_), Some(_)) => return Err(malformed("at", &"there is a delay as well")),
         (delay, at) => delay.map(Due::After).or_else(|| at.map(|at| Due::At(at.0))),

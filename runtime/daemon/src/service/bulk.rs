@@ -33,6 +33,19 @@ pub struct Bulk {
     /// The states whose lists are still to be gone through, the next one last.
     states: Vec<State>,
     after: Option<Cursor>,
+    /// Time of the beginning, by the broker's clock.
+    begun: Timestamp,
+}
+
+/// Place that a command has come to, at which another one like it can go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Time at which the first of them has begun: it is about the jobs of then.
+    pub begun: Timestamp,
+    /// State whose list is gone through.
+    pub state: State,
+    /// Place in that list; `None` for its beginning.
+    pub after: Option<Cursor>,
 }
 
 /// Result of one step: the jobs that it has found, or has changed.
@@ -72,8 +85,28 @@ impl Bulk {
         states.reverse();
         let first = states.last().copied().unwrap_or(State::Ready);
         let now = service.broker.jobs(&tenant, Query { payloads: false, ..Query::of(first, 1) }).await;
-        let filter = frozen(filter, action, now.map_err(of_broker)?.now.after(TICK));
-        Ok(Self { tenant, action, filter, named: state, states, after: None })
+        let begun = now.map_err(of_broker)?.now.after(TICK);
+        let filter = frozen(filter, action, begun);
+        Ok(Self { tenant, action, filter, named: state, states, after: None, begun })
+    }
+
+    /// Goes on where another command like this has come to, in its place.
+    #[must_use]
+    pub fn from(mut self, place: Place) -> Self {
+        // Nobody begins later than now.
+        self.begun = self.begun.min(place.begun);
+        self.filter = frozen(self.filter, self.action, self.begun);
+        while self.states.last().is_some_and(|state| *state != place.state) {
+            self.states.pop();
+        }
+        self.after = place.after;
+        self
+    }
+
+    /// Returns the place that it has come to. `None` once all jobs have been found.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        self.states.last().map(|state| Place { begun: self.begun, state: *state, after: self.after })
     }
 
     /// The tenant.

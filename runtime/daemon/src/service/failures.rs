@@ -119,7 +119,7 @@ impl Groups {
                 tenant: tenant.to_string(),
                 kind: kind.to_string(),
                 queue: job.queue.to_string(),
-                reason: reason.map(Reason::slug),
+                reason: reason.map(|reason| reason.slug().into()),
                 message: message.chars().take(MESSAGE_MAX).collect(),
                 pattern: pattern.clone(),
                 jobs: 0,

@@ -254,6 +254,17 @@ pub async fn act_on_one(
     caller.needs(Role::Operate)?;
     let tenant = find(service, caller, id, tenant).await?.tenant;
     let changed = act(service, caller, &tenant, action, &[id]).await?;
+    match changed.first().copied().unwrap_or(Changed::Unknown) {
+        Changed::Unknown => Err(unknown(id, &[tenant])),
+        changed => Ok((tenant, told(action, id, changed)?)),
+    }
+}
+
+/// Returns the word for what was done to a job.
+///
+/// # Errors
+/// Nothing was done to it.
+pub fn told(action: JobAction, id: JobId, changed: Changed) -> Result<&'static str, Problem> {
     let (participle, done) = match action {
         JobAction::Cancel => ("cancelled", "cancelled"),
         JobAction::Redrive => ("redriven", "redriven"),
@@ -261,18 +272,18 @@ pub async fn act_on_one(
         JobAction::Remove => ("removed", "removed"),
     };
     let refused =
-        |why: String| Problem::new(Slug::Conflict, format!("job {id} can't be {participle}: {why}"));
-    match changed.first().copied().unwrap_or(Changed::Unknown) {
-        Changed::Done => Ok((tenant, done)),
-        Changed::Requested => Ok((tenant, "cancel-requested")),
-        Changed::Not(State::Cancelled) if action == JobAction::Cancel => Ok((tenant, done)),
-        Changed::Not(state) => Err(refused(format!("it is {state}"))),
-        Changed::Duplicate(holder) => Err(refused(format!("job {holder} holds its unique key"))),
-        Changed::Touched => Err(refused("it has started or ended meanwhile".to_owned())),
+        |why: String| Err(Problem::new(Slug::Conflict, format!("job {id} can't be {participle}: {why}")));
+    match changed {
+        Changed::Done => Ok(done),
+        Changed::Requested => Ok("cancel-requested"),
+        Changed::Not(State::Cancelled) if action == JobAction::Cancel => Ok(done),
+        Changed::Not(state) => refused(format!("it is {state}")),
+        Changed::Duplicate(holder) => refused(format!("job {holder} holds its unique key")),
+        Changed::Touched => refused("it has started or ended meanwhile".to_owned()),
         Changed::Unreadable => {
-            Err(refused("what is stored of it was written by a newer version, and can't be read".to_owned()))
+            refused("what is stored of it was written by a newer version, and can't be read".to_owned())
         }
-        Changed::Unknown => Err(unknown(id, &[tenant])),
+        Changed::Unknown => Err(Problem::new(Slug::UnknownJob, format!("there is no job {id} any more"))),
     }
 }
 

@@ -21,6 +21,7 @@ use sandhog_engine::{Compiler, Engine};
 
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
+use crate::target::Target;
 
 /// Write, build, look into, try out and sign plugins; take one back
 #[derive(Debug, Subcommand)]
@@ -35,13 +36,18 @@ pub(crate) enum Plugin {
 }
 
 impl Plugin {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    /// Whether it asks a daemon for something, which may be one over the network.
+    pub(crate) fn asks_daemon(&self) -> bool {
+        matches!(self, Self::Rollback(_))
+    }
+
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         match self {
             Self::New(new) => new.execute(console),
             Self::Build(build) => build.execute(console).await,
-            Self::Inspect(inspect) => inspect.execute(config, console).await,
+            Self::Inspect(inspect) => inspect.execute(target.config("plugin inspect")?, console).await,
             Self::Run(run) => run.execute(console).await,
-            Self::Rollback(rollback) => rollback.execute(config, console).await,
+            Self::Rollback(rollback) => rollback.execute(target, console).await,
             Self::Key(key) => key.execute(console),
             Self::Sign(sign) => sign.execute(console),
         }

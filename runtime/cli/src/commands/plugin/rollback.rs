@@ -1,7 +1,5 @@
 //! `sandhog plugin rollback`: puts an earlier revision of a plugin into force again.
 
-use std::path::Path;
-
 use clap::Args;
 use sandhog_api::RollBack;
 
@@ -9,6 +7,7 @@ use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::deploys as render;
+use crate::target::Target;
 
 /// Put an earlier revision of a plugin into force again
 #[derive(Debug, Args)]
@@ -25,9 +24,9 @@ pub(crate) struct Rollback {
 }
 
 impl Rollback {
-    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(crate) async fn execute(self, target: &Target, console: &Console) -> Result<Exit, Failure> {
         let ask = RollBack { plugin: self.plugin, to: self.to };
-        let event = daemon(config)?.roll_back(&ask).await.map_err(|error| unanswered(config, error))?;
+        let event = daemon(target)?.roll_back(&ask).await.map_err(|error| unanswered(target, error))?;
         console.show(&event, || render::event(&event, console.paint()))?;
         Ok(Exit::Ok)
     }
