@@ -471,7 +471,7 @@ impl Tenant {
         }
         Some(WaitFacts {
             now,
-            holds: self.all_holds(now).into_iter().filter(|hold| covers(hold)).collect(),
+            holds: self.all_holds(now).into_iter().filter(|hold| covers(&hold)).collect(),
             ahead: ahead.min(AHEAD_COUNTED_MAX),
             spent: self.spent(now),
             limits: limits.into_iter().collect(),

@@ -95,7 +95,7 @@ fn check_histograms(samples: &BTreeMap<String, f64>) {
         let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().expect("a bound is a number") };
         buckets.push((labels.trim_end_matches([',', '{']).to_owned(), bound, *value));
     }
-    buckets.sort_by(|a, b| (&a.0).cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    buckets.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
     for (of, bound, value) in buckets {
         let before = last.insert(of.clone(), (bound, value));
         assert!(before.is_none_or(|(lower, below)| lower < bound && below <= value), "{of}");
