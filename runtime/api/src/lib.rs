@@ -13,6 +13,7 @@ mod flows;
 mod groups;
 mod holds;
 mod jobs;
+mod limits;
 mod problem;
 pub mod route;
 mod schedules;
@@ -23,8 +24,8 @@ mod usage;
 
 pub use act::{BulkDocument, DoneDocument, DonesDocument, WouldDocument};
 pub use asks::{
-    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk,
-    ResetBreakerAsk,
+    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, LimitAsk, PauseScheduleAsk,
+    ReleaseAsk, ResetBreakerAsk, SwitchLimitAsk,
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
@@ -42,6 +43,9 @@ pub use jobs::{
     AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, ContentsDocument,
     CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
     ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
+};
+pub use limits::{
+    GroupLimitDocument, LimitsDocument, PluginLimitDocument, QueueLimitDocument, RateLimitDocument,
 };
 pub use problem::{PROBLEM_JSON, Problem, Slug};
 pub use schedules::{

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_api::Problem;
+use sandhog_api::{LimitsDocument, Problem};
 use sandhog_broker::{
     Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
 };
@@ -14,6 +14,7 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::edit::JobEdit;
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
+use sandhog_core::group_limit::GroupLimitChange;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
@@ -29,6 +30,7 @@ use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
+use sandhog_daemon::service::limits;
 use sandhog_daemon::service::schedules::{self, Change};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
@@ -94,6 +96,22 @@ impl Client {
     /// See [`enqueue::enqueue`].
     pub(crate) async fn enqueue(&self, route: &Route, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Problem> {
         enqueue::enqueue(&self.service, &self.caller, route, jobs).await
+    }
+
+    /// See [`limits::list`].
+    pub(crate) async fn limits(&self, tenant: &TenantId) -> Result<LimitsDocument, Problem> {
+        limits::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`limits::change`].
+    pub(crate) async fn change_limit(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        group: &GroupKey,
+        change: GroupLimitChange,
+    ) -> Result<(), Problem> {
+        limits::change(&self.service, &self.caller, tenant, queue, group, change).await
     }
 
     /// See [`breakers::list`].

@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload,
-    schedule, serve, tenant, token, usage,
+    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, limits, plugin, plugins,
+    reload, schedule, serve, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -94,6 +94,8 @@ enum Command {
     Resume(holds::Resume),
     Holds(holds::Holds),
     #[command(subcommand)]
+    Limit(limits::LimitCommand),
+    #[command(subcommand)]
     Breaker(breakers::BreakerCommand),
     Groups(groups::Groups),
     Events(events::Events),
@@ -116,8 +118,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Jobs",
         &[
-            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "events",
-            "usage",
+            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "limit", "breaker", "groups",
+            "events", "usage",
         ],
     ),
     ("Schedules", &["schedule", "schedules"]),
@@ -202,6 +204,7 @@ impl Cli {
             Command::Pause(pause) => pause.execute(config, &console).await,
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,
+            Command::Limit(limit) => limit.execute(config, &console).await,
             Command::Breaker(breaker) => breaker.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
             Command::Events(events) => events.execute(config, &console).await,

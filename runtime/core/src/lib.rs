@@ -27,6 +27,7 @@ pub mod fair;
 pub mod flow;
 pub mod grants;
 pub mod group;
+pub mod group_limit;
 pub mod history;
 pub mod hold;
 pub mod host_memory;

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const APPLICATION_ID: i32 = 0x5341_4e44;
 /// Migrations of the tables: the first creates them, each later one changes the result of the one before. A file's version
 /// is the number of migrations that it has gone through.
-pub(super) const SCHEMA: [&str; 25] = [
+pub(super) const SCHEMA: [&str; 26] = [
     include_str!("schema/1-jobs.sql"),
     include_str!("schema/2-pinned.sql"),
     include_str!("schema/3-usage.sql"),
@@ -43,6 +43,7 @@ pub(super) const SCHEMA: [&str; 25] = [
     include_str!("schema/23-kept.sql"),
     include_str!("schema/24-breakers.sql"),
     include_str!("schema/25-fair.sql"),
+    include_str!("schema/26-group-limits.sql"),
 ];
 
 const LATEST: i32 = SCHEMA.len() as i32;

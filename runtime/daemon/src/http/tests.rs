@@ -56,7 +56,7 @@ fn site(more: &str) -> Site {
     text += &token_toml("root", Role::Admin, "");
     text += &token_toml("late", Role::Admin, "expires = 2020-01-01T00:00:00Z");
     text += &token_toml("hasty", Role::Admin, "rate = \"1/1h burst 1\"");
-    text += "[tenants.acme]\n[tenants.globex]\n";
+    text += "[tenants.acme]\n[tenants.acme.queues.mails]\ngroup_concurrency = 5\n[tenants.globex]\n";
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sandhog.toml");
     fs::write(&file, text).expect("ours");
@@ -267,6 +267,22 @@ async fn cases(site: &Site) -> Vec<Case> {
             route::LIFT,
             at(route::LIFT, "?tenant=acme&queue=default"),
             at(route::LIFT, "?tenant=acme&queue=!"),
+        ),
+        body(
+            route::SET_LIMIT,
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "concurrency": 9, "for": "1h" }),
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "concurrency": 0 }),
+        ),
+        list(route::LIMITS),
+        body(
+            route::SWITCH_LIMIT,
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "enabled": false }),
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech" }),
+        ),
+        case(
+            route::UNSET_LIMIT,
+            at(route::UNSET_LIMIT, "?tenant=acme&queue=mails&group=initech"),
+            at(route::UNSET_LIMIT, "?tenant=acme&queue=mails"),
         ),
         list(route::BREAKERS),
         body(

@@ -30,6 +30,7 @@ pub mod groups;
 pub mod health;
 pub mod holds;
 pub mod jobs;
+pub mod limits;
 pub mod plugins;
 pub mod schedules;
 pub mod tenants;
