@@ -1,6 +1,7 @@
 //! Requests: what programs ask for.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -138,6 +139,41 @@ pub struct HoldAsk {
     pub until: Option<Time>,
     /// Remark.
     pub note: Option<String>,
+}
+
+/// Setting of the limit of a single group.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Queue of the group.
+    pub queue: String,
+    /// Group.
+    pub group: String,
+    /// Maximum number of jobs of the group that are ready or leased at once.
+    pub concurrency: NonZeroU16,
+    /// Time after which it ends by itself.
+    #[serde(rename = "for")]
+    pub lasts: Option<String>,
+    /// Time at which it ends by itself.
+    pub until: Option<Time>,
+    /// Remark.
+    pub note: Option<String>,
+}
+
+/// Switching of the limit of a single group on or off.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchLimitAsk {
+    /// Tenant. `None` for the only one.
+    pub tenant: Option<String>,
+    /// Queue of the group.
+    pub queue: String,
+    /// Group.
+    pub group: String,
+    /// Whether the limit counts.
+    pub enabled: bool,
 }
 
 /// Opening or closing of a circuit breaker by hand.

@@ -16,6 +16,7 @@ mod flows;
 mod groups;
 mod holds;
 mod jobs;
+mod limits;
 mod me;
 mod problem;
 mod queues;
@@ -28,8 +29,8 @@ mod usage;
 
 pub use act::{BulkDocument, DoneDocument, DonesDocument, WouldDocument};
 pub use asks::{
-    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk,
-    ResetBreakerAsk,
+    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, LimitAsk, PauseScheduleAsk,
+    ReleaseAsk, ResetBreakerAsk, SwitchLimitAsk,
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError};
@@ -50,6 +51,9 @@ pub use jobs::{
     AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, ContentsDocument,
     CountsDocument, EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads,
     ProgressDocument, StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
+};
+pub use limits::{
+    GroupLimitDocument, LimitsDocument, PluginLimitDocument, QueueLimitDocument, RateLimitDocument,
 };
 pub use me::{MeDocument, ServerDocument, SessionAsk};
 pub use problem::{PROBLEM_JSON, Problem, Slug};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_api::{DaemonsDocument, FlowAsk, Problem, QueuesDocument};
+use sandhog_api::{DaemonsDocument, FlowAsk, LimitsDocument, Problem, QueuesDocument};
 use sandhog_broker::{
     Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
 };
@@ -14,6 +14,7 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::edit::JobEdit;
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
+use sandhog_core::group_limit::GroupLimitChange;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
@@ -31,6 +32,7 @@ use sandhog_daemon::service::flows::{self, Found, Routed};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
+use sandhog_daemon::service::limits;
 use sandhog_daemon::service::queues::{self, Place};
 use sandhog_daemon::service::schedules::{self, Change, Definition};
 use sandhog_daemon::service::{Caller, Service, tenants};
@@ -102,6 +104,22 @@ impl Client {
     /// See [`daemons::list`].
     pub(crate) async fn daemons(&self) -> Result<DaemonsDocument, Problem> {
         daemons::list(&self.service, &self.caller).await
+    }
+
+    /// See [`limits::list`].
+    pub(crate) async fn limits(&self, tenant: &TenantId) -> Result<LimitsDocument, Problem> {
+        limits::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`limits::change`].
+    pub(crate) async fn change_limit(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        group: &GroupKey,
+        change: GroupLimitChange,
+    ) -> Result<(), Problem> {
+        limits::change(&self.service, &self.caller, tenant, queue, group, change).await
     }
 
     /// See [`breakers::list`].

@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, queues,
-    reload, schedule, serve, status, tenant, token, usage,
+    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, limits, plugin, plugins,
+    queues, reload, schedule, serve, status, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -95,6 +95,8 @@ enum Command {
     Resume(holds::Resume),
     Holds(holds::Holds),
     #[command(subcommand)]
+    Limit(limits::LimitCommand),
+    #[command(subcommand)]
     Breaker(breakers::BreakerCommand),
     Groups(groups::Groups),
     Queues(queues::Queues),
@@ -118,8 +120,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Jobs",
         &[
-            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "queues",
-            "events", "usage",
+            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "limit", "breaker", "groups",
+            "queues", "events", "usage",
         ],
     ),
     ("Schedules", &["schedule", "schedules"]),
@@ -205,6 +207,7 @@ impl Cli {
             Command::Pause(pause) => pause.execute(config, &console).await,
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,
+            Command::Limit(limit) => limit.execute(config, &console).await,
             Command::Breaker(breaker) => breaker.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
             Command::Queues(queues) => queues.execute(config, &console).await,

@@ -17,6 +17,7 @@ pub(crate) mod groups;
 pub(crate) mod holds;
 pub(crate) mod job;
 pub(crate) mod jobs;
+pub(crate) mod limits;
 mod loading;
 mod notify;
 mod payload;

@@ -46,7 +46,11 @@ do
 
   -- Of each limit the name, and when all its tokens are there again, by turns. A producer's user may not look.
   function rates.all()
-    return redis.acl_check_cmd('HGETALL', rates_key()) and call('HGETALL', rates_key()) or {}
+    local all = redis.acl_check_cmd('HGETALL', rates_key()) and call('HGETALL', rates_key()) or {}
+    for n = 2, #all, 2 do
+      all[n] = tonumber(all[n])
+    end
+    return all
   end
 
   -- Writes down what is used. Returns the microseconds until there are tokens again of the first limit that has none left, or false.
