@@ -1,6 +1,7 @@
 //! Requests: what programs ask for.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -189,6 +190,45 @@ pub struct HoldAsk {
     /// Remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Setting of the limit of a single group.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitAsk {
+    /// Tenant. `None` for the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Queue of the group.
+    pub queue: String,
+    /// Group.
+    pub group: String,
+    /// Maximum number of jobs of the group that are ready or leased at once.
+    pub concurrency: NonZeroU16,
+    /// Time after which it ends by itself.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<String>,
+    /// Time at which it ends by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Remark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Switching of the limit of a single group on or off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchLimitAsk {
+    /// Tenant. `None` for the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Queue of the group.
+    pub queue: String,
+    /// Group.
+    pub group: String,
+    /// Whether the limit counts.
+    pub enabled: bool,
 }
 
 /// Opening or closing of a circuit breaker by hand.

@@ -16,6 +16,7 @@ mod flows;
 mod groups;
 mod holds;
 mod jobs;
+mod limits;
 mod me;
 mod network;
 mod problem;
@@ -30,8 +31,8 @@ mod usage;
 
 pub use act::{BulkDocument, DoneDocument, DonesDocument, WouldDocument};
 pub use asks::{
-    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, PauseScheduleAsk, ReleaseAsk,
-    ResetBreakerAsk,
+    BackfillAsk, BulkAsk, EditAsk, ForceBreakerAsk, HoldAsk, JobAsk, JobsAsk, LimitAsk, PauseScheduleAsk,
+    ReleaseAsk, ResetBreakerAsk, SwitchLimitAsk,
 };
 pub use breakers::{BreakerDocument, BreakersDocument};
 pub use client::{Client, ClientError, Request};
@@ -52,6 +53,9 @@ pub use jobs::{
     AllCountsDocument, Answer, AnswerDocument, AttemptDocument, AwaitedDocument, Content, CountsDocument,
     EnqueuedDocument, JobDocument, LimitDocument, LogDocument, PageDocument, Payloads, ProgressDocument,
     StateCounts, UnreadDocument, UsageDocument, WaitDocument, told,
+};
+pub use limits::{
+    GroupLimitDocument, LimitsDocument, PluginLimitDocument, QueueLimitDocument, RateLimitDocument,
 };
 pub use me::{MeDocument, ServerDocument, SessionAsk};
 pub use network::{AddressError, EventStream, Identity, Network, StreamItem, Token, Trust};

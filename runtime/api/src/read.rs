@@ -361,7 +361,7 @@ mod tests {
             let document = JobDocument::new(record.clone(), Some(Vec::new()), Payloads::Shown);
             let read = again(&document).read().expect("it can be read");
             prop_assert_eq!(&read.job, &record);
-            let document = JobDocument::new(record.clone(), None, Payloads::Left);
+            let document = JobDocument::new(record, None, Payloads::Left);
             let read = again(&document).read().expect("it can be read");
             prop_assert!(read.job.payload.is_empty() && read.job.output.is_none());
         }

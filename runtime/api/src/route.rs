@@ -84,6 +84,15 @@ routes! {
     HOLD = "POST" "/v1/holds", Some(Role::Operate);
     /// Ends a hold. Answers with a [`ResumedDocument`](crate::ResumedDocument).
     LIFT = "DELETE" "/v1/holds", Some(Role::Operate);
+    /// Limits and their use, as a [`LimitsDocument`](crate::LimitsDocument).
+    LIMITS = "GET" "/v1/limits", Some(Role::Observe);
+    /// Sets the limit of a single group, as a [`LimitAsk`](crate::LimitAsk) says. Answers with the
+    /// [`LimitsDocument`](crate::LimitsDocument) of this one.
+    SET_LIMIT = "POST" "/v1/limits", Some(Role::Operate);
+    /// Switches the limit of a single group on or off, as a [`SwitchLimitAsk`](crate::SwitchLimitAsk) says. Answers as setting does.
+    SWITCH_LIMIT = "PATCH" "/v1/limits", Some(Role::Operate);
+    /// Removes the limit of a single group. Answers as setting does.
+    UNSET_LIMIT = "DELETE" "/v1/limits", Some(Role::Operate);
     /// Circuit breakers, as a [`BreakersDocument`](crate::BreakersDocument).
     BREAKERS = "GET" "/v1/breakers", Some(Role::Observe);
     /// Opens or closes a breaker by hand, as a [`ForceBreakerAsk`](crate::ForceBreakerAsk) says. Answers with the

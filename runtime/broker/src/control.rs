@@ -7,6 +7,7 @@ use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::QueueRule;
+use sandhog_core::group_limit::GroupLimitChange;
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{GroupKey, JobId, PluginName, QueueName};
 use sandhog_core::job::State;
@@ -62,6 +63,17 @@ pub enum Command {
         queue: QueueName,
         /// The group.
         group: GroupKey,
+    },
+    /// Changes the limit of a single group, and gives the turns that are left to those who wait for them. It counts where the rule of
+    /// the queue is a [`Concurrency`](sandhog_core::group::GroupRule::Concurrency). Works even if the store is full. Answered by
+    /// [`Outcome::Limited`].
+    LimitGroup {
+        /// The queue.
+        queue: QueueName,
+        /// The group.
+        group: GroupKey,
+        /// The change.
+        change: Box<GroupLimitChange>,
     },
     /// Reports a daemon's counts in a canary's trial, by the rules of [`Trial::report`]. Repeating it changes nothing. Answered
     /// by [`Outcome::Trial`].
@@ -149,7 +161,8 @@ pub struct Swept {
     /// Jobs that were buried because their leases had expired too often.
     pub buried: Vec<JobId>,
     /// Time until the next sweep: zero if a bounded step left something undone, or edges of flows are to be settled, else the
-    /// time until the next scheduled job is due, the next lease expires or the next hold ends. `None` if there is none of these.
+    /// time until the next scheduled job is due, the next lease expires, or the next hold or limit of a group ends.
+    /// `None` if there is none of these.
     pub next_due: Option<Duration>,
     /// Time until the next schedule is due; zero if one is. `None` if none will be.
     pub next_schedule: Option<Duration>,
@@ -185,6 +198,8 @@ pub enum Outcome {
     Done,
     /// Whether the group was held.
     Released(bool),
+    /// Result of a change of the limit of a group.
+    Limited(GroupLimited),
     /// Result of storing a flow.
     Flow(FlowStored),
     /// Events are recorded, and this is the place behind the last one so far.
@@ -201,6 +216,18 @@ pub enum HoldOutcome {
     /// There is no hold of this scope. Nothing was changed.
     NotHeld,
     /// The tenant has [`HOLDS_MAX`](sandhog_core::hold::HOLDS_MAX) holds already. Nothing was changed.
+    TooMany,
+}
+
+/// Result of a change of the limit of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupLimited {
+    /// The change was made.
+    Done,
+    /// The group has no limit of its own. Nothing was changed.
+    NotLimited,
+    /// The tenant has [`GROUP_LIMITS_MAX`](sandhog_core::group_limit::GROUP_LIMITS_MAX) limits of single groups already. Nothing was
+    /// changed.
     TooMany,
 }
 
@@ -267,6 +294,13 @@ impl Outcome {
     pub(crate) fn released(self) -> Result<bool> {
         match self {
             Self::Released(was_held) => Ok(was_held),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn limited(self) -> Result<GroupLimited> {
+        match self {
+            Self::Limited(limited) => Ok(limited),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -48,6 +48,7 @@ use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep, EventPage};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::QueueRule;
+use sandhog_core::group_limit::{GroupLimitChange, LimitsUse};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -67,7 +68,7 @@ use sandhog_core::waits::WaitFacts;
 
 pub use breakers::{BreakerRecord, BreakerWrite, BreakerWritten, Breakers, StoredBreaker};
 pub use control::{
-    Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Still, Sweep, Swept,
+    Changed, Command, FlowStored, GroupLimited, HoldOutcome, JobAction, KeepMax, Outcome, Still, Sweep, Swept,
 };
 pub use daemons::{
     DAEMON_KEPT, DAEMON_LAPSE, DAEMON_REPORT_EVERY, DAEMONS_MAX, DaemonReport, DaemonSeen, Fleet, SERVED_MAX,
@@ -174,6 +175,23 @@ pub trait Broker: Send + Sync + 'static {
     async fn release_group(&self, tenant: &TenantId, queue: &QueueName, group: &GroupKey) -> Result<bool> {
         let command = Command::ReleaseGroup { queue: queue.clone(), group: group.clone() };
         self.control(tenant, command).await?.released()
+    }
+
+    /// Changes the limit of a single group; see [`Command::LimitGroup`].
+    async fn limit_group(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        group: &GroupKey,
+        change: GroupLimitChange,
+    ) -> Result<GroupLimited> {
+        let (queue, group) = (queue.clone(), group.clone());
+        self.control(tenant, Command::LimitGroup { queue, group, change: Box::new(change) }).await?.limited()
+    }
+
+    /// Looks up the use of a tenant's limits; see [`Look::Limits`].
+    async fn limits(&self, tenant: &TenantId) -> Result<LimitsUse> {
+        self.look(tenant, Look::Limits).await?.limits()
     }
 
     /// Stores a flow, or nothing of it; see [`Command::Flow`].

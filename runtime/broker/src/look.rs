@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut, RangeInclusive};
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::FlowJobView;
+use sandhog_core::group_limit::LimitsUse;
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{BreakerName, FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
@@ -48,6 +49,8 @@ pub enum Look {
     ///
     /// [`HELD_GROUPS_MAX`]: crate::HELD_GROUPS_MAX
     HeldGroups,
+    /// The use of the tenant's limits, with those of single groups. Answered by [`Seen::Limits`].
+    Limits,
     /// The jobs of a flow that are still kept, by the flow's id, which is that of its first job. Answered by [`Seen::Flow`].
     Flow(JobId),
     /// The states of the jobs that a job comes after, with their outputs up to this length in all. Answered by
@@ -101,6 +104,8 @@ pub enum Seen {
     Why(Option<Box<WaitFacts>>),
     /// The held groups.
     HeldGroups(Vec<HeldGroup>),
+    /// The use of the limits.
+    Limits(Box<LimitsUse>),
     /// The jobs of the flow, or `None` if none of them is kept.
     Flow(Option<FlowView>),
     /// The parents, in the order in which the flow names them.
@@ -139,6 +144,7 @@ answers! {
     holds: Holds(holds) -> Vec<Hold> = holds,
     why: Why(facts) -> Option<WaitFacts> = facts.map(|facts| *facts),
     held_groups: HeldGroups(groups) -> Vec<HeldGroup> = groups,
+    limits: Limits(found) -> LimitsUse = *found,
     flow: Flow(found) -> Option<FlowView> = found,
     parents: Parents(parents) -> Vec<ParentView> = parents,
     schedules: Schedules(schedules) -> Schedules = schedules,

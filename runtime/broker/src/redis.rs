@@ -332,6 +332,12 @@ impl Broker for Redis {
                     self.run("release of a group", tenant, &self.scripts.group_rules, request).await?;
                 Ok(Outcome::Released(reply::released(&reply)?))
             }
+            Command::LimitGroup { queue, group, change } => {
+                self.register(tenant).await;
+                let request = batch::limit_group(tenant, &queue, &group, &change);
+                let reply = self.run("limit of a group", tenant, &self.scripts.group_limit, request).await?;
+                reply::limited(&reply).map(Outcome::Limited)
+            }
             Command::Flow { flow, bounds } => {
                 self.register(tenant).await;
                 let request = batch::flow(tenant, &flow, &bounds);
@@ -379,6 +385,7 @@ impl Broker for Redis {
             Look::Lanes => ("look-up of the lanes", &scripts.lanes, Request::of(tenant)),
             Look::Holds => ("look-up of the holds", &scripts.holds, Request::of(tenant)),
             Look::Why(job) => ("look-up of what a job waits for", &scripts.why, batch::of_job(tenant, *job)),
+            Look::Limits => ("look-up of limits", &scripts.limits, Request::of(tenant)),
             Look::HeldGroups => ("look-up of held groups", &scripts.held_groups, Request::of(tenant)),
             Look::Flow(flow) => ("look-up of a flow", &scripts.flow_jobs, batch::flow_jobs(tenant, *flow)),
             Look::Parents { job, bytes } => {
@@ -408,6 +415,7 @@ impl Broker for Redis {
             Look::Lanes => Seen::Lanes(reply::lanes(reply)?),
             Look::Holds => Seen::Holds(reply::holds(tenant, reply)?),
             Look::Why(_) => Seen::Why(reply::why(tenant, reply)?.map(Box::new)),
+            Look::Limits => Seen::Limits(Box::new(reply::limits(reply)?)),
             Look::HeldGroups => Seen::HeldGroups(reply::held_groups(reply)?),
             Look::Flow(_) => Seen::Flow(reply::flow(tenant, reply)?),
             Look::Parents { .. } => Seen::Parents(reply::parents(tenant, reply)?),

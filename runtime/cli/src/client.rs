@@ -14,10 +14,10 @@ use sandhog_api::{
     self as api, AllCountsDocument, BreakerDocument, BreakersDocument, Content, DaemonsDocument,
     DoneDocument, EditAsk, EnqueuedDocument, EventsDocument, FlowAsk, FlowDocument, ForceBreakerAsk,
     HeldDocument, HeldGroupsDocument, HoldAsk, HoldsDocument, JobAsk, JobDocument, JobRead, JobsAsk,
-    NextDocument, PageDocument, PauseScheduleAsk, PausedDocument, Payloads, Problem, QueuesDocument,
-    ReleaseAsk, ReleasedDocument, Request, ResetBreakerAsk, ResumedDocument, ScheduleChangedDocument,
-    ScheduleDocument, SchedulesDocument, Slug, TenantsDocument, Time, UnreadScheduleDocument, Unreadable,
-    UsageReport, parse_day, route, show_day,
+    LimitAsk, LimitsDocument, NextDocument, PageDocument, PauseScheduleAsk, PausedDocument, Payloads,
+    Problem, QueuesDocument, ReleaseAsk, ReleasedDocument, Request, ResetBreakerAsk, ResumedDocument,
+    ScheduleChangedDocument, ScheduleDocument, SchedulesDocument, Slug, SwitchLimitAsk, TenantsDocument,
+    Time, UnreadScheduleDocument, Unreadable, UsageReport, parse_day, route, show_day,
 };
 use sandhog_broker::{
     Broker, Changed, Counts, Cursor, Enqueued, FlowStored, FlowView, JobAction, Query, Unread,
@@ -28,6 +28,7 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
+use sandhog_core::group_limit::{GroupLimitChange, NewGroupLimit};
 use sandhog_core::hold::{Hold, HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
@@ -38,6 +39,7 @@ use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::flows::{self, Found, Routed};
 use sandhog_daemon::service::jobs::{self, Listed};
+use sandhog_daemon::service::limits;
 use sandhog_daemon::service::queues::{self, Place};
 use sandhog_daemon::service::schedules::{self, Change, Definition};
 use sandhog_daemon::service::{Caller, Service, asks, breakers, daemons, groups, holds, tenants};
@@ -526,6 +528,50 @@ impl Client {
                 Ok(client.call::<HeldGroupsDocument>(&request).await?.groups)
             }
         }
+    }
+
+    /// See [`limits::list`].
+    pub(crate) async fn limits(&self, tenant: &TenantId) -> Result<LimitsDocument, Problem> {
+        match self {
+            Self::Beside(Beside { service, caller, .. }) => limits::list(service, caller, tenant).await,
+            Self::Over(client) => {
+                Ok(client.call(&Request::to(route::LIMITS).with("tenant", Some(tenant))).await?)
+            }
+        }
+    }
+
+    /// See [`limits::change`].
+    pub(crate) async fn change_limit(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        group: &GroupKey,
+        change: GroupLimitChange,
+    ) -> Result<(), Problem> {
+        let client = match self {
+            Self::Beside(Beside { service, caller, .. }) => {
+                return limits::change(service, caller, tenant, queue, group, change).await;
+            }
+            Self::Over(client) => client,
+        };
+        let (of, queue, group) = (Some(tenant.to_string()), queue.to_string(), group.to_string());
+        let request = match change {
+            GroupLimitChange::Set(NewGroupLimit { concurrency, end: ends, note, .. }) => {
+                let (lasts, until) = end(ends);
+                let ask = LimitAsk { tenant: of, queue, group, concurrency, lasts, until, note };
+                Request::to(route::SET_LIMIT).body(&ask)
+            }
+            GroupLimitChange::Switch { is_on: enabled } => {
+                let ask = SwitchLimitAsk { tenant: of, queue, group, enabled };
+                Request::to(route::SWITCH_LIMIT).body(&ask)
+            }
+            GroupLimitChange::Unset => {
+                let request = Request::to(route::UNSET_LIMIT).with("tenant", Some(tenant));
+                request.with("queue", Some(queue)).with("group", Some(group))
+            }
+        };
+        client.call::<LimitsDocument>(&request).await?;
+        Ok(())
     }
 
     /// See [`groups::release`].

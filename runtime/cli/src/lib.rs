@@ -25,8 +25,8 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    breakers, check, completions, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, man, plugin,
-    plugins, queues, reload, schedule, serve, status, tenant, token, usage,
+    breakers, check, completions, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, limits, man,
+    plugin, plugins, queues, reload, schedule, serve, status, tenant, token, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -101,6 +101,8 @@ enum Command {
     Resume(holds::Resume),
     Holds(holds::Holds),
     #[command(subcommand)]
+    Limit(limits::LimitCommand),
+    #[command(subcommand)]
     Breaker(breakers::BreakerCommand),
     Groups(groups::Groups),
     Queues(queues::Queues),
@@ -126,8 +128,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Jobs",
         &[
-            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "queues",
-            "events", "usage",
+            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "limit", "breaker", "groups",
+            "queues", "events", "usage",
         ],
     ),
     ("Schedules", &["schedule", "schedules"]),
@@ -223,6 +225,7 @@ impl Cli {
             Command::Pause(pause) => pause.execute(&there()?, console).await,
             Command::Resume(resume) => resume.execute(&there()?, console).await,
             Command::Holds(holds) => holds.execute(&there()?, console).await,
+            Command::Limit(limit) => limit.execute(&there()?, console).await,
             Command::Breaker(breaker) => breaker.execute(&there()?, console).await,
             Command::Groups(groups) => groups.execute(&there()?, console).await,
             Command::Queues(queues) => queues.execute(&there()?, console).await,

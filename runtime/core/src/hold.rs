@@ -144,6 +144,18 @@ pub enum HoldEnd {
     At(Timestamp),
 }
 
+impl HoldEnd {
+    /// Returns the time of the end of what begins at `now`, or `None` if it doesn't end by itself.
+    #[must_use]
+    pub fn time(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Lifted => None,
+            Self::After(time) => Some(now.after(time)),
+            Self::At(until) => Some(until),
+        }
+    }
+}
+
 /// The name or the note of a hold is too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} of a hold has {bytes} bytes, and at most {HOLD_TEXT_MAX} are kept: shorten it")]
@@ -185,11 +197,7 @@ impl NewHold {
     #[must_use]
     pub fn made(self, before: Option<&Hold>, now: Timestamp) -> Hold {
         let Self { scope, reason, by, end, note } = self;
-        let until = match end {
-            HoldEnd::Lifted => None,
-            HoldEnd::After(time) => Some(now.after(time)),
-            HoldEnd::At(until) => Some(until),
-        };
+        let until = end.time(now);
         let since = before.filter(|hold| hold.is_in_force(now)).map_or(now, |hold| hold.since);
         Hold { scope, reason, by, since, until, note }
     }

@@ -28,6 +28,7 @@ pub mod fingerprint;
 pub mod flow;
 pub mod grants;
 pub mod group;
+pub mod group_limit;
 pub mod history;
 pub mod hold;
 pub mod host_memory;

@@ -10,6 +10,7 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::edit::Edited;
 use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventPage};
+use sandhog_core::group_limit::LimitsUse;
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
@@ -24,9 +25,9 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    BreakerWritten, Breakers, Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup,
-    HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, ParentView, Query, QueueCensus, Renewal, ScheduleQuery,
-    ScheduleWritten, Schedules, Swept, WallClock,
+    BreakerWritten, Breakers, Broker, Changed, Counts, Enqueued, FlowStored, FlowView, GroupLimited,
+    HeldGroup, HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, ParentView, Query, QueueCensus, Renewal,
+    ScheduleQuery, ScheduleWritten, Schedules, Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -121,6 +122,7 @@ pub(super) enum Reply {
     Swept(Swept),
     Purged(u64),
     Released(bool),
+    Limited(GroupLimited),
     Trial(TrialStatus),
     Scheduled(ScheduleWritten),
     Breaker(BreakerWritten),
@@ -165,6 +167,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         }
         Op::ReleaseGroup { tenant, queue, group } => {
             Reply::Released(broker.release_group(tenant, queue, group).await.expect(OK))
+        }
+        Op::LimitGroup { tenant, queue, group, change } => {
+            Reply::Limited(broker.limit_group(tenant, queue, group, change.clone()).await.expect(OK))
         }
         Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
         Op::Flow { tenant, flow, bounds } => {
@@ -214,6 +219,7 @@ struct View {
     lanes: Lanes,
     holds: Vec<Hold>,
     held_groups: Vec<HeldGroup>,
+    limits: LimitsUse,
     flows: Vec<Option<FlowView>>,
     parents: Vec<Vec<ParentView>>,
     schedules: [Schedules; 2],
@@ -303,6 +309,7 @@ impl View {
             lanes,
             holds,
             held_groups: broker.held_groups(tenant).await.expect(OK),
+            limits: broker.limits(tenant).await.expect(OK),
             flows: found,
             parents,
         }

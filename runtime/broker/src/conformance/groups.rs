@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sandhog_core::effects::Effects;
 use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::group_limit::{GROUP_LIMITS_MAX, GroupLimit, GroupLimitChange, NewGroupLimit};
+use sandhog_core::hold::HoldEnd;
 use sandhog_core::id::{JobId, QueueName};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
@@ -13,7 +15,7 @@ use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
 use super::script::{bury, group, ms, queue, queue_named, release, retry, secs, succeed, unique};
-use crate::{Changed, Counts, Enqueued, HeldGroup, JobAction, KeepMax, Query, SWEEP_MAX};
+use crate::{Changed, Counts, Enqueued, GroupLimited, HeldGroup, JobAction, KeepMax, Query, SWEEP_MAX};
 
 const STRICT: GroupRule = GroupRule::Strict(OnDead::Hold);
 
@@ -490,4 +492,99 @@ pub async fn a_long_line_keeps_nobody_else_waiting(case: Case) {
         }
     }
     assert!(started.len() <= 250, "{}", started.len());
+}
+
+fn few(turns: u16, end: HoldEnd) -> GroupLimitChange {
+    let concurrency = NonZeroU16::new(turns).expect("there are some");
+    GroupLimitChange::Set(NewGroupLimit {
+        concurrency,
+        by: Some("ana".into()),
+        end,
+        note: Some("a sale".into()),
+    })
+}
+
+async fn limit(case: &Case, key: &str, change: GroupLimitChange) -> GroupLimited {
+    case.broker.limit_group(&case.tenant, &queue(), &group(key), change).await.expect("it succeeds")
+}
+
+async fn limits(case: &Case) -> Vec<(GroupLimit, u16)> {
+    case.broker.limits(&case.tenant).await.expect("a look succeeds").groups
+}
+
+/// A group with a limit of its own has as many turns as that says; other groups of the queue have those of their queue.
+pub async fn a_groups_own_limit_stands_in_place_of_its_queues(case: Case) {
+    set(&case, at_once(1)).await;
+    let ids = [(); 5].map(|()| of(&case, "acme"));
+    case.enqueue_all(&ids).await;
+    let ids = ids.map(|job| job.id);
+    let other = [enqueue(&case, "globex").await, enqueue(&case, "globex").await];
+    assert_eq!(limit(&case, "acme", few(3, HoldEnd::Lifted)).await, GroupLimited::Done);
+    assert_eq!(case.list(State::Blocked).await, [ids[3], ids[4], other[1]]);
+    let (found, taken) = limits(&case).await.remove(0);
+    assert_eq!((found.concurrency.get(), found.is_on, taken), (3, true, 3));
+    assert_eq!((found.by.as_deref(), found.note.as_deref()), (Some("ana"), Some("a sale")));
+    assert_eq!((found.since, found.until), (case.now(), None));
+    assert_eq!(limit(&case, "acme", few(2, HoldEnd::Lifted)).await, GroupLimited::Done);
+    assert_eq!(case.list(State::Blocked).await, [ids[3], ids[4], other[1]], "who has a turn keeps it");
+    let leases = case.lease(9).await;
+    case.applied(leases[0].token, succeed()).await;
+    assert_eq!(case.list(State::Blocked).await, [ids[3], ids[4], other[1]], "two are enough");
+    assert_eq!(limit(&case, "acme", GroupLimitChange::Unset).await, GroupLimited::Done);
+    assert_eq!(limit(&case, "acme", GroupLimitChange::Unset).await, GroupLimited::NotLimited);
+    assert_eq!(limits(&case).await, []);
+}
+
+/// A group's limit that is switched off is kept, and counts again when it is switched on.
+pub async fn a_groups_limit_can_be_switched_off_and_on(case: Case) {
+    set(&case, at_once(1)).await;
+    let off = || GroupLimitChange::Switch { is_on: false };
+    assert_eq!(limit(&case, "acme", off()).await, GroupLimited::NotLimited);
+    limit(&case, "acme", few(2, HoldEnd::Lifted)).await;
+    assert_eq!(limit(&case, "acme", off()).await, GroupLimited::Done);
+    let ids = [enqueue(&case, "acme").await, enqueue(&case, "acme").await];
+    assert_eq!(case.state_of(ids[1]).await, State::Blocked);
+    assert!(!limits(&case).await[0].0.is_on);
+    case.pass(secs(1));
+    assert_eq!(limit(&case, "acme", GroupLimitChange::Switch { is_on: true }).await, GroupLimited::Done);
+    assert_eq!(case.state_of(ids[1]).await, State::Ready, "it got in by the switch");
+    assert_eq!(limits(&case).await[0].0.note.as_deref(), Some("a sale"), "all else of it is kept");
+}
+
+/// A group's limit ends at its time, and a sweep is due then; a group with a line then has the turns that its queue gives it.
+pub async fn a_groups_limit_ends_by_itself(case: Case) {
+    set(&case, at_once(2)).await;
+    limit(&case, "acme", few(1, HoldEnd::After(secs(60)))).await;
+    let ids = [enqueue(&case, "acme").await, enqueue(&case, "acme").await];
+    assert_eq!(case.sweep().await.next_due, Some(secs(60)));
+    case.pass(secs(59));
+    case.sweep().await;
+    assert_eq!(case.state_of(ids[1]).await, State::Blocked);
+    case.pass(secs(1));
+    assert_eq!(limits(&case).await, [], "it isn't listed any more");
+    case.sweep().await;
+    assert_eq!(case.state_of(ids[1]).await, State::Ready);
+}
+
+/// A group's limit may be there before its queue has a rule, and doesn't count where the order is strict.
+pub async fn a_groups_limit_counts_as_soon_as_its_queue_limits_groups(case: Case) {
+    limit(&case, "acme", few(2, HoldEnd::Lifted)).await;
+    set(&case, STRICT).await;
+    let ids = [(); 3].map(|()| of(&case, "acme"));
+    case.enqueue_all(&ids).await;
+    let ids = ids.map(|job| job.id);
+    assert_eq!(case.list(State::Blocked).await, ids[1..]);
+    set(&case, at_once(1)).await;
+    case.sweep().await;
+    assert_eq!(case.list(State::Blocked).await, ids[2..]);
+}
+
+/// A tenant has a bounded number of limits of single groups; one that is there can be set anew.
+pub async fn a_tenant_has_a_bounded_number_of_limits_of_groups(case: Case) {
+    for n in 0..GROUP_LIMITS_MAX {
+        assert_eq!(limit(&case, &n.to_string(), few(1, HoldEnd::Lifted)).await, GroupLimited::Done);
+    }
+    assert_eq!(limit(&case, "one more", few(1, HoldEnd::Lifted)).await, GroupLimited::TooMany);
+    assert_eq!(limit(&case, "0", few(2, HoldEnd::Lifted)).await, GroupLimited::Done);
+    assert_eq!(limits(&case).await.len(), GROUP_LIMITS_MAX);
 }

@@ -408,6 +408,11 @@ macro_rules! conformance_suite {
                 nobody_is_cancelled_behind_a_job_that_is_redriven_in_time,
                 a_long_rest_is_cancelled_by_several_sweeps,
                 a_long_line_keeps_nobody_else_waiting,
+                a_groups_own_limit_stands_in_place_of_its_queues,
+                a_groups_limit_can_be_switched_off_and_on,
+                a_groups_limit_ends_by_itself,
+                a_groups_limit_counts_as_soon_as_its_queue_limits_groups,
+                a_tenant_has_a_bounded_number_of_limits_of_groups,
             }
             looking {
                 a_job_is_told_what_it_waits_for,

@@ -16,6 +16,7 @@ use sandhog_core::event::EventKeep;
 use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead, QueueRule};
+use sandhog_core::group_limit::{GroupLimitChange, NewGroupLimit};
 use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{
     BreakerName, DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
@@ -108,6 +109,12 @@ pub(super) enum Op {
         tenant: TenantId,
         queue: QueueName,
         group: GroupKey,
+    },
+    LimitGroup {
+        tenant: TenantId,
+        queue: QueueName,
+        group: GroupKey,
+        change: GroupLimitChange,
     },
     Flow {
         tenant: TenantId,
@@ -303,6 +310,12 @@ impl Random {
                 _ => Op::Lift { tenant, scope: self.scope() },
             },
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
+            93 | 94 if self.rng.random_bool(0.6) => Op::LimitGroup {
+                tenant,
+                queue: self.queue(),
+                group: group(self.pick(&GROUPS)),
+                change: self.limit_change(),
+            },
             93 | 94 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
             90 => Op::Trial { tenant, report: self.trial_report(which) },
             95 => Op::RecordEvents {
@@ -589,6 +602,19 @@ impl Random {
             false => random.pick(&all).into(),
         };
         self.some(0..3, |random| (random.queue(), rule(random))).into_iter().collect()
+    }
+
+    fn limit_change(&mut self) -> GroupLimitChange {
+        match self.rng.random_range(0..6) {
+            0 => GroupLimitChange::Unset,
+            1 | 2 => GroupLimitChange::Switch { is_on: self.rng.random_bool(0.5) },
+            _ => GroupLimitChange::Set(NewGroupLimit {
+                concurrency: NonZeroU16::new(self.pick(&[1, 2, 4, 7])).expect("it isn't 0"),
+                by: self.rng.random_bool(0.5).then(|| "ana".to_owned()),
+                end: self.pick(&[HoldEnd::Lifted, HoldEnd::After(secs(1)), HoldEnd::After(secs(3600))]),
+                note: self.rng.random_bool(0.5).then(|| "their sale".to_owned()),
+            }),
+        }
     }
 
     fn fair_rule(&mut self) -> FairRule {

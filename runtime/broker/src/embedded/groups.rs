@@ -76,10 +76,11 @@ impl Step<'_> {
     /// which has come into the line just now.
     pub(super) fn let_in_one(&mut self, queue: &str, key: &str, came: Option<&str>) -> Result<bool> {
         let rule = self.group_rule(queue)?;
-        if let Some(rule) = rule
-            && self.turns_taken(queue, key, rule.turns())? >= rule.turns()
-        {
-            return Ok(false);
+        if let Some(rule) = rule {
+            let turns = self.turns_for(queue, key, rule)?;
+            if self.turns_taken(queue, key, turns)? >= turns {
+                return Ok(false);
+            }
         }
         let first: Option<(i64, String, bool, String, u8)> = self.find(
             "SELECT nr, kind, expiries > 0, id, priority FROM job INDEXED BY job_in_group
@@ -121,11 +122,11 @@ impl Step<'_> {
             }
             None => None,
         };
-        Ok(Some(GroupTurns { taken, most: rule.turns(), holder }))
+        Ok(Some(GroupTurns { taken, most: self.turns_for(queue, key, rule)?, holder }))
     }
 
     /// Returns the number of jobs of a group that have a turn, as far as `most`.
-    fn turns_taken(&self, queue: &str, key: &str, most: u16) -> Result<u16> {
+    pub(super) fn turns_taken(&self, queue: &str, key: &str, most: u16) -> Result<u16> {
         let taken: Vec<i64> = self.all(
             "SELECT nr FROM job INDEXED BY job_with_turn
              WHERE tenant = ?1 AND queue = ?2 AND group_key = ?3 AND has_turn = 1 LIMIT ?4",
@@ -241,7 +242,8 @@ impl Step<'_> {
         )?;
         for (nr, key, priority, has_turn) in ready {
             let Some(key) = key.filter(|_| !has_turn) else { continue };
-            if self.turns_taken(queue, &key, rule.turns())? < rule.turns() {
+            let turns = self.turns_for(queue, &key, rule)?;
+            if self.turns_taken(queue, &key, turns)? < turns {
                 self.execute("UPDATE job SET has_turn = 1 WHERE nr = ?1", [nr])?;
                 continue;
             }

@@ -51,6 +51,7 @@ mod events;
 mod fair;
 mod fault;
 mod flows;
+mod group_limits;
 mod groups;
 mod holds;
 mod lanes;
@@ -297,6 +298,12 @@ impl Broker for Embedded {
                 .step("release of a group", FLUSHED, tenant, move |step| step.release_group(&queue, &group))
                 .await
                 .map(Outcome::Released),
+            Command::LimitGroup { queue, group, change } => self
+                .step("limit of a group", FLUSHED, tenant, move |step| {
+                    step.limit_group(&queue, &group, &change)
+                })
+                .await
+                .map(Outcome::Limited),
             Command::Flow { flow, bounds } => self
                 .step("store a flow", FLUSHED.taking_space(), tenant, move |step| {
                     step.store_flow(&flow, &bounds)
@@ -347,6 +354,7 @@ impl Broker for Embedded {
                 Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
                 Look::Holds => Seen::Holds(holds::holds(connection, tenant, now)?),
                 Look::Why(job) => Seen::Why(Step::new(connection, tenant, now).why(job)?.map(Box::new)),
+                Look::Limits => Seen::Limits(Box::new(Step::new(connection, tenant, now).limits_use()?)),
                 Look::HeldGroups => Seen::HeldGroups(groups::held_groups(connection, tenant)?),
                 Look::Flow(flow) => Seen::Flow(flows::flow(connection, tenant, flow)?),
                 Look::Parents { job, bytes } => {

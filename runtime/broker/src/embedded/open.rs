@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const APPLICATION_ID: i32 = 0x5341_4e44;
 /// Migrations of the tables: the first creates them, each later one changes the result of the one before. A file's version
 /// is the number of migrations that it has gone through.
-pub(super) const SCHEMA: [&str; 28] = [
+pub(super) const SCHEMA: [&str; 29] = [
     include_str!("schema/1-jobs.sql"),
     include_str!("schema/2-pinned.sql"),
     include_str!("schema/3-usage.sql"),
@@ -46,6 +46,7 @@ pub(super) const SCHEMA: [&str; 28] = [
     include_str!("schema/26-rests.sql"),
     include_str!("schema/27-daemons.sql"),
     include_str!("schema/28-queues.sql"),
+    include_str!("schema/29-group-limits.sql"),
 ];
 
 const LATEST: i32 = SCHEMA.len() as i32;

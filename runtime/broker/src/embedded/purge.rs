@@ -40,6 +40,7 @@ impl Step<'_> {
                 "DELETE FROM trial WHERE tenant = ?1",
                 "DELETE FROM hold WHERE tenant = ?1",
                 "DELETE FROM group_rules WHERE tenant = ?1",
+                "DELETE FROM group_limit WHERE tenant = ?1",
                 "DELETE FROM fair_queue WHERE tenant = ?1",
                 "DELETE FROM fair_weight WHERE tenant = ?1",
                 "DELETE FROM fair_clock WHERE tenant = ?1",

@@ -42,6 +42,7 @@ impl Step<'_> {
         let given_up = self.give_up_lanes()?;
         self.forget_empty_queues()?;
         self.sweep_trials()?;
+        self.sweep_group_limits()?;
         self.sweep_holds()?;
         self.sweep_gates()?;
         self.sweep_events()?;
@@ -49,7 +50,9 @@ impl Step<'_> {
         self.unpark()?;
         let is_left =
             [expired, promoted, taken_back, removed, let_in, forgotten, given_up, freed].contains(&SWEEP_MAX);
-        let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
+        let limit_end = self.first_limit_end()?.map(|end| timestamp(end).since(self.now));
+        let next_due = self.next_due()?.into_iter().chain(limit_end).min();
+        let next_due = if is_left { Some(Duration::ZERO) } else { next_due };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;
         let next_schedule = self.first_schedule()?.map(|due| timestamp(due).since(self.now));

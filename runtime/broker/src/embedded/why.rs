@@ -103,7 +103,7 @@ impl Step<'_> {
     }
 
     /// Returns the number of jobs that are leased under each fleet limit.
-    fn leased_under_limits(&self) -> Result<Vec<(PluginName, u64)>> {
+    pub(super) fn leased_under_limits(&self) -> Result<Vec<(PluginName, u64)>> {
         let counts: Vec<(String, i64)> = self.all(
             "SELECT limited_by, count(*) FROM job WHERE tenant = ?1 AND state = 2 AND limited_by IS NOT NULL
              GROUP BY limited_by ORDER BY limited_by",

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sandhog_core::event::EventKind;
 use sandhog_core::fair::FairPlaces;
 use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, GroupTurns, QueueRule, TurnHolder, is_of_rest};
+use sandhog_core::group_limit::{GROUP_LIMITS_MAX, GroupLimit, GroupLimitChange};
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::time::Timestamp;
 
 use super::tenant::{Entry, Tenant, arrival_of};
-use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
+use crate::{GROUPED_MAX, GroupLimited, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
 
 /// A group: its queue, and its key.
 pub(super) type Group = (QueueName, GroupKey);
@@ -20,7 +21,7 @@ impl Tenant {
     /// which has come into the line just now.
     pub(super) fn let_in_one(&mut self, group: &Group, came: Option<JobId>, now: Timestamp) -> bool {
         let rule = self.group_rules.get(&group.0);
-        if rule.is_some_and(|rule| self.turns_taken(group) >= usize::from(rule.turns())) {
+        if rule.is_some_and(|rule| self.turns_taken(group) >= self.turns_for(group, *rule, now)) {
             return false;
         }
         let has_rule = rule.is_some();
@@ -94,7 +95,7 @@ impl Tenant {
     }
 
     /// Returns the turns of a group, or `None` if its queue has no rule.
-    pub(super) fn turns_of(&self, group: &Group) -> Option<GroupTurns> {
+    pub(super) fn turns_of(&self, group: &Group, now: Timestamp) -> Option<GroupTurns> {
         let rule = self.group_rules.get(&group.0)?;
         let of_group =
             self.jobs.values().filter(|entry| entry.has_turn && entry.group().as_ref() == Some(group));
@@ -102,10 +103,62 @@ impl Tenant {
         let holder = first
             .map(|entry| TurnHolder { job: entry.record.id, is_dead: entry.record.state == State::Dead });
         let taken = self.turns_taken(group).min(GROUP_CONCURRENCY_MAX.into());
-        Some(GroupTurns { taken: u16::try_from(taken).unwrap_or(u16::MAX), most: rule.turns(), holder })
+        Some(GroupTurns {
+            taken: u16::try_from(taken).unwrap_or(u16::MAX),
+            most: rule.turns_with(self.group_limits.get(group), now),
+            holder,
+        })
     }
 
-    pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, QueueRule>) {
+    /// Returns the number of turns that a group has by the rule of its queue, or by its own limit.
+    fn turns_for(&self, group: &Group, rule: GroupRule, now: Timestamp) -> usize {
+        rule.turns_with(self.group_limits.get(group), now).into()
+    }
+
+    /// Changes the limit of a group, and lets in who may get in by that.
+    pub(super) fn limit_group(
+        &mut self,
+        group: Group,
+        change: GroupLimitChange,
+        now: Timestamp,
+    ) -> GroupLimited {
+        self.sweep_group_limits(now);
+        let is_full = self.group_limits.len() >= GROUP_LIMITS_MAX;
+        match (change, self.group_limits.get_mut(&group)) {
+            (GroupLimitChange::Set(_), None) if is_full => {
+                return GroupLimited::TooMany;
+            }
+            (GroupLimitChange::Set(new), _) => {
+                let limit = new.made(group.0.clone(), group.1.clone(), now);
+                self.group_limits.insert(group.clone(), limit);
+            }
+            (_, None) => return GroupLimited::NotLimited,
+            (GroupLimitChange::Switch { is_on }, Some(limit)) => limit.is_on = is_on,
+            (GroupLimitChange::Unset, Some(_)) => drop(self.group_limits.remove(&group)),
+        }
+        let mut let_in = 0;
+        while let_in < SWEEP_MAX && self.let_in_one(&group, None, now) {
+            let_in += 1;
+        }
+        GroupLimited::Done
+    }
+
+    /// Removes the limits of single groups that have ended.
+    pub(super) fn sweep_group_limits(&mut self, now: Timestamp) {
+        self.group_limits.retain(|_, limit| !limit.has_ended(now));
+    }
+
+    /// Returns the limits of single groups that haven't ended, each with the number of turns that are taken.
+    pub(super) fn group_limits_use(&self, now: Timestamp) -> Vec<(GroupLimit, u16)> {
+        let limits = self.group_limits.iter().filter(|(_, limit)| !limit.has_ended(now));
+        let taken = |group| {
+            let taken = self.turns_taken(group).min(GROUP_CONCURRENCY_MAX.into());
+            u16::try_from(taken).unwrap_or(u16::MAX)
+        };
+        limits.map(|(group, limit)| (limit.clone(), taken(group))).collect()
+    }
+
+    pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, QueueRule>, now: Timestamp) {
         let (mut turns, mut fair) = (BTreeMap::new(), BTreeMap::new());
         for (queue, rule) in rules {
             match rule {
@@ -119,7 +172,7 @@ impl Tenant {
         }
         let before = std::mem::replace(&mut self.group_rules, turns.clone());
         for (queue, rule) in turns.into_iter().filter(|(queue, _)| !before.contains_key(queue)) {
-            self.hold_to(&queue, rule);
+            self.hold_to(&queue, rule, now);
         }
         for (queue, rule) in fair {
             let places = fair_before.remove(&queue);
@@ -164,7 +217,7 @@ impl Tenant {
     }
 
     /// Holds the jobs of a queue to its first rule: those that are leased have turns, and those that are ready get what is left.
-    fn hold_to(&mut self, queue: &QueueName, rule: GroupRule) {
+    fn hold_to(&mut self, queue: &QueueName, rule: GroupRule, now: Timestamp) {
         for state in [State::Leased, State::Ready] {
             let mut entries: Vec<&Entry> =
                 self.in_state(state).filter(|entry| entry.record.queue == *queue).collect();
@@ -172,7 +225,7 @@ impl Tenant {
             let ids: Vec<JobId> = entries.iter().take(GROUPED_MAX).map(|entry| entry.record.id).collect();
             for id in ids {
                 let Some(group) = self.jobs.get(&id).and_then(Entry::group) else { continue };
-                let is_left = self.turns_taken(&group) < usize::from(rule.turns());
+                let is_left = self.turns_taken(&group) < self.turns_for(&group, rule, now);
                 let Some(entry) = self.jobs.get_mut(&id).filter(|entry| !entry.has_turn) else { continue };
                 if state == State::Leased || is_left {
                     entry.has_turn = true;

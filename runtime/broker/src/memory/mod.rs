@@ -130,11 +130,14 @@ impl Broker for Memory {
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
             Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, now| t.purge(most, now)))),
             Command::SetGroupRules(rules) => {
-                self.step(tenant, |t, _| t.set_group_rules(rules));
+                self.step(tenant, |t, now| t.set_group_rules(rules, now));
                 Ok(Outcome::Done)
             }
             Command::ReleaseGroup { queue, group } => {
                 Ok(Outcome::Released(self.step(tenant, |t, now| t.release_group(&(queue, group), now))))
+            }
+            Command::LimitGroup { queue, group, change } => {
+                Ok(Outcome::Limited(self.step(tenant, |t, now| t.limit_group((queue, group), *change, now))))
             }
             Command::Flow { flow, bounds } => {
                 Ok(Outcome::Flow(self.step(tenant, |t, now| t.store_flow(tenant, &flow, &bounds, now))))
@@ -167,6 +170,7 @@ impl Broker for Memory {
             Look::Lanes => Seen::Lanes(t.lanes()),
             Look::Holds => Seen::Holds(t.all_holds(now)),
             Look::Why(job) => Seen::Why(t.why(job, now).map(Box::new)),
+            Look::Limits => Seen::Limits(Box::new(t.limits_use(now))),
             Look::HeldGroups => Seen::HeldGroups(t.held_groups()),
             Look::Flow(flow) => Seen::Flow(t.flow(flow)),
             Look::Parents { job, bytes } => Seen::Parents(t.parents(job, bytes)),

@@ -15,6 +15,7 @@ use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::fair::{FairPlaces, FairRule};
 use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, OnDead, Turn};
+use sandhog_core::group_limit::{GroupLimit, LimitsUse};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -68,6 +69,8 @@ pub(super) struct Tenant {
     rates: BTreeMap<RateOf, FullAt>,
     /// The rules for groups, by queue.
     pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
+    /// The limits of single groups that nobody has removed; some of them may have ended.
+    pub(super) group_limits: BTreeMap<Group, GroupLimit>,
     /// The fair queues, each with its rule.
     pub(super) fair: BTreeMap<QueueName, (FairRule, FairPlaces)>,
     /// The jobs of each flow that are still kept, by the flow's id.
@@ -465,19 +468,30 @@ impl Tenant {
         let is_in_line = record.state == State::Ready && !self.is_held(record, now);
         let ahead =
             if is_in_line { self.in_state(State::Ready).filter(goes_before).count() as u64 } else { 0 };
-        let mut limits = BTreeMap::new();
-        for name in self.limited().filter_map(|entry| entry.limit.clone()) {
-            *limits.entry(name).or_default() += 1;
-        }
         Some(WaitFacts {
             now,
             holds: self.all_holds(now).into_iter().filter(|hold| covers(&hold)).collect(),
             ahead: ahead.min(AHEAD_COUNTED_MAX),
             spent: self.spent(now),
-            limits: limits.into_iter().collect(),
+            limits: self.leased_under_limits(),
             rates: self.rates_spent(now),
-            group: entry.rank.and_then(|_| entry.group()).and_then(|group| self.turns_of(&group)),
+            group: entry.rank.and_then(|_| entry.group()).and_then(|group| self.turns_of(&group, now)),
         })
+    }
+
+    /// Returns the use of the limits.
+    pub(super) fn limits_use(&self, now: Timestamp) -> LimitsUse {
+        let (leased, rates) = (self.leased_under_limits(), self.rates_spent(now));
+        LimitsUse { now, leased, rates, groups: self.group_limits_use(now) }
+    }
+
+    /// Returns the number of jobs that are leased under each fleet limit.
+    fn leased_under_limits(&self) -> Vec<(PluginName, u64)> {
+        let mut limits = BTreeMap::new();
+        for name in self.limited().filter_map(|entry| entry.limit.clone()) {
+            *limits.entry(name).or_default() += 1;
+        }
+        limits.into_iter().collect()
     }
 
     /// Returns the rate limits of which not all tokens are there.
@@ -513,8 +527,11 @@ impl Tenant {
         }
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
         self.sweep_events(now);
+        self.sweep_group_limits(now);
         let is_left = [expired, promoted, taken_back, removed, let_in].contains(&SWEEP_MAX);
-        let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due(now) };
+        let limit_ends = self.group_limits.values().filter_map(|limit| limit.until).min();
+        let next_due = self.next_due(now).into_iter().chain(limit_ends.map(|end| end.since(now))).min();
+        let next_due = if is_left { Some(Duration::ZERO) } else { next_due };
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
         let next_removal = next_removal.map(|at| at.since(now));
@@ -539,6 +556,7 @@ impl Tenant {
             self.trials.clear();
             self.holds.clear();
             self.group_rules.clear();
+            self.group_limits.clear();
             self.fair.clear();
             self.rates.clear();
             self.flows.clear();

@@ -83,7 +83,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 38] = [
+const PRODUCER_READS_FROM: [&str; 39] = [
     "after:*",
     "blocked",
     "breakers",
@@ -93,6 +93,7 @@ const PRODUCER_READS_FROM: [&str; 38] = [
     "finals*",
     "flow:*",
     "gates",
+    "group_limits",
     "held",
     "hold_notes",
     "holds",

@@ -13,6 +13,7 @@ use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::{GroupRule, OnDead, QueueRule};
+use sandhog_core::group_limit::{GroupLimitChange, NewGroupLimit};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
     BreakerName, DaemonId, GroupKey, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey,
@@ -395,6 +396,38 @@ pub(super) fn release_group(tenant: &TenantId, queue: &QueueName, group: &GroupK
     let asked = &mut request.asked;
     asked.array(2).array(2).bytes(queue.as_str().as_bytes()).bytes(group.as_str().as_bytes());
     asked.flag(true);
+    request
+}
+
+pub(super) fn limit_group(
+    tenant: &TenantId,
+    queue: &QueueName,
+    group: &GroupKey,
+    change: &GroupLimitChange,
+) -> Request {
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(8).bytes(queue.as_str().as_bytes()).bytes(group.as_str().as_bytes());
+    let (what, new) = match change {
+        GroupLimitChange::Unset => (0, None),
+        GroupLimitChange::Switch { is_on: true } => (1, None),
+        GroupLimitChange::Switch { is_on: false } => (2, None),
+        GroupLimitChange::Set(new) => (3, Some(new)),
+    };
+    asked.uint(what);
+    let Some(NewGroupLimit { concurrency, by, end, note }) = new else {
+        asked.absent().absent().absent().absent().absent();
+        return request;
+    };
+    asked.uint(concurrency.get().into());
+    for text in [by, note] {
+        asked.optional_bytes(text.as_deref().map(str::as_bytes));
+    }
+    match end {
+        HoldEnd::Lifted => asked.absent().absent(),
+        HoldEnd::After(time) => asked.uint(exact_millis(*time)).absent(),
+        HoldEnd::At(until) => asked.absent().uint(exact(until.as_millis())),
+    };
     request
 }
 

@@ -10,6 +10,7 @@ use sandhog_core::event::{EVENTS_PER_MILLI as EVENT_NUMBERS_PER_MILLI, EventKind
 use sandhog_core::fair;
 use sandhog_core::flow::{self, OnFailure, ParentEnd};
 use sandhog_core::group;
+use sandhog_core::group_limit;
 use sandhog_core::history;
 use sandhog_core::hold;
 use sandhog_core::job::{Priority, State};
@@ -83,6 +84,9 @@ numbers! {
     TAKEN = 16;
     /// The job was leased or has ended since it was found.
     TOUCHED = 17;
+    /// The group has no limit of its own.
+    NOT_LIMITED = 18;
+    TOO_MANY_LIMITS = 19;
     /// The action can't be applied to a job in this state; the number of the state is added to this code.
     NOT_IN = 32;
 
@@ -193,6 +197,8 @@ numbers! {
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
     HOLDS_MAX = hold::HOLDS_MAX as u64;
+    /// Maximum number of limits of single groups of a tenant.
+    GROUP_LIMITS_MAX = group_limit::GROUP_LIMITS_MAX as u64;
     /// Maximum number of breakers of a tenant.
     BREAKERS_MAX = breaker::BREAKERS_MAX as u64;
     /// Place of the first kind in what of a breaker holds jobs back.

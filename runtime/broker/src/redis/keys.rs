@@ -14,6 +14,7 @@
 //! | `holds`, `hold_notes` | sorted set, hash | what is held back, by when that ends; and why, by whom, since when; see `lua/holds.lua` |
 //! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a fleet limit; see `lua/places.lua` |
 //! | `rules` | hash | the rules of queues for groups; see `lua/groups.lua` |
+//! | `group_limits` | hash | limits of single groups; see `lua/groups.lua` |
 //! | `turns`, `lines`, `held` | sorted sets | jobs that have a turn of their group, wait for one, or hold it as they are dead |
 //! | `fair`, `weights`, `shares:<queue>` | hashes, sorted set | the fair queues, weights of groups, and places; see `lua/fair.lua` |
 //! | `blocked` | sorted set | jobs that wait for others, in the order in which they came |

@@ -42,7 +42,7 @@ const MODULES: [Piece; 28] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 34] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 36] = {
     let [
         enqueue,
         lease,
@@ -78,10 +78,13 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 34] = {
         daemon,
         daemon_list,
         queue_list,
+        group_limit,
+        limit_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list" "edit" "breaker" "breaker_list" "daemon" "daemon_list" "queue_list"
+            "event_list" "edit" "breaker" "breaker_list" "daemon" "daemon_list" "queue_list" "group_limit"
+            "limit_list"
     );
     [
         (
@@ -175,6 +178,19 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 34] = {
             ALLOW_OOM,
             &["waiters", "layout", "tally", "events", "lanes", "fair", "waiting", "groups"],
         ),
+        (
+            group_limit,
+            ALLOW_OOM,
+            &["waiters", "layout", "tally", "events", "lanes", "fair", "waiting", "groups"],
+        ),
+        (
+            limit_list,
+            NO_WRITES,
+            &[
+                "waiters", "layout", "tally", "events", "lanes", "places", "rates", "fair", "waiting",
+                "groups",
+            ],
+        ),
         (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "fair", "waiting", "groups"]),
         (schedule_list, NO_WRITES, &[]),
         (permissions, NO_WRITES, &[]),
@@ -197,7 +213,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 34] = {
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 19] = [
+const FOR_PRODUCERS: [&str; 20] = [
     "enqueue",
     "flow",
     "job",
@@ -209,6 +225,7 @@ const FOR_PRODUCERS: [&str; 19] = [
     "usage",
     "lane_list",
     "held_groups",
+    "limit_list",
     "hold_list",
     "breaker_list",
     "why",
@@ -260,6 +277,8 @@ pub(super) struct Scripts {
     pub(super) why: Function,
     pub(super) group_rules: Function,
     pub(super) held_groups: Function,
+    pub(super) group_limit: Function,
+    pub(super) limits: Function,
     pub(super) schedules: Function,
     pub(super) permissions: Function,
     pub(super) flow: Function,
@@ -319,6 +338,8 @@ impl Scripts {
             why: function("why"),
             group_rules: function("group_rules"),
             held_groups: function("held_groups"),
+            group_limit: function("group_limit"),
+            limits: function("limit_list"),
             schedules: function("schedule_list"),
             permissions: function("permissions"),
             flow: function("flow"),

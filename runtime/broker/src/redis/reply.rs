@@ -1,6 +1,7 @@
 //! Replies of functions.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use redis::Value;
@@ -11,6 +12,7 @@ use sandhog_core::edit::Edited;
 use sandhog_core::event::{EventCursor, EventPage, EventSpan};
 use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::group::{GroupTurns, TurnHolder};
+use sandhog_core::group_limit::{GroupLimit, LimitsUse};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
     BreakerName, DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
@@ -31,8 +33,8 @@ use crate::breakers::{Barriers, sort_holds};
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
     BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, Fleet, FlowStored, FlowView,
-    HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, QueueCensus, QueuePage, Renewal,
-    Result, ScheduleWritten, Schedules, Settle, StoredBreaker, StoredSchedule, Swept, Unread,
+    GroupLimited, HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, QueueCensus, QueuePage,
+    Renewal, Result, ScheduleWritten, Schedules, Settle, StoredBreaker, StoredSchedule, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -543,20 +545,13 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
     if reply == Value::Nil {
         return Ok(None);
     }
-    let [now, ahead, of_minute, of_day, covering, gates, kind, under_limits, rates, turns] = fixed(reply)?;
+    let [now, ahead, of_minute, of_day, covering, gates, kind, leased, rates, turns] = fixed(reply)?;
     let kind = bytes(kind)?;
     let is_its = |hold: &Hold| hold.scope.kind.as_ref().is_none_or(|own| own.as_str().as_bytes() == kind);
     let at = Timestamp::from_millis(count(&now)?);
     let no_fuel = || unexpected("spent fuel is no number");
     let spent = fuel_spent(Value::Array(vec![now, of_minute, of_day]))?.ok_or_else(no_fuel)?;
-    let mut limits = Vec::new();
-    for pair in array(under_limits)?.chunks_exact(2) {
-        let [Value::BulkString(name), leased] = pair else { return Err(unexpected("a limit has no name")) };
-        let name = std::str::from_utf8(name).ok().and_then(|name| PluginName::parse(name).ok());
-        let leased = count(leased)?;
-        limits.extend(name.filter(|_| leased > 0).map(|name| (name, leased)));
-    }
-    limits.sort_unstable();
+    let limits = leased_under_limits(leased)?;
     let rates = rates_spent(rates, at)?;
     let group = if turns == Value::Nil { None } else { Some(group_turns(turns)?) };
     Ok(Some(WaitFacts {
@@ -568,6 +563,65 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
         rates,
         group,
     }))
+}
+
+/// Decodes the use of limits.
+pub(super) fn limits(reply: Value) -> Result<LimitsUse> {
+    let [now, leased, rates, groups] = fixed(reply)?;
+    let now = Timestamp::from_millis(count(&now)?);
+    let mut groups = array(groups)?.into_iter().map(group_limit).collect::<Result<Vec<_>>>()?;
+    groups.sort_by(|(a, _), (b, _)| (&a.queue, &a.group).cmp(&(&b.queue, &b.group)));
+    Ok(LimitsUse { now, leased: leased_under_limits(leased)?, rates: rates_spent(rates, now)?, groups })
+}
+
+fn group_limit(reply: Value) -> Result<(GroupLimit, u16)> {
+    let [queue, group, turns, is_on, until, since, by, note, taken] = fixed(reply)?;
+    let name = |value, what| String::from_utf8(bytes(value)?).map_err(|_| unexpected(what));
+    let number = |value: &Value| {
+        u16::try_from(count(value)?).map_err(|_| unexpected("a number of turns is too large"))
+    };
+    let no_group = "the group of a limit is none";
+    let text = |value| {
+        let text = optional_bytes(value)?.map(String::from_utf8).transpose();
+        text.map_err(|_| unexpected("a text of a limit is no text"))
+    };
+    let limit = GroupLimit {
+        queue: name(queue, no_group)?.parse().map_err(|_| unexpected(no_group))?,
+        group: name(group, no_group)?.parse().map_err(|_| unexpected(no_group))?,
+        concurrency: NonZeroU16::new(number(&turns)?).ok_or_else(|| unexpected("a limit has no turns"))?,
+        is_on: count(&is_on)? == 1,
+        by: text(by)?,
+        since: Timestamp::from_millis(count(&since)?),
+        until: match until {
+            Value::Nil => None,
+            until => Some(Timestamp::from_millis(count(&until)?)),
+        },
+        note: text(note)?,
+    };
+    Ok((limit, number(&taken)?))
+}
+
+/// Decodes the answer to a change of the limit of a group.
+pub(super) fn limited(reply: &Value) -> Result<GroupLimited> {
+    match count(reply)? {
+        codes::DONE => Ok(GroupLimited::Done),
+        codes::NOT_LIMITED => Ok(GroupLimited::NotLimited),
+        codes::TOO_MANY_LIMITS => Ok(GroupLimited::TooMany),
+        _ => Err(unexpected("the answer to a change of a limit is unknown")),
+    }
+}
+
+/// Decodes how many jobs are leased under each limit; those under which none is are left out.
+fn leased_under_limits(reply: Value) -> Result<Vec<(PluginName, u64)>> {
+    let mut limits = Vec::new();
+    for pair in array(reply)?.chunks_exact(2) {
+        let [Value::BulkString(name), leased] = pair else { return Err(unexpected("a limit has no name")) };
+        let name = std::str::from_utf8(name).ok().and_then(|name| PluginName::parse(name).ok());
+        let leased = count(leased)?;
+        limits.extend(name.filter(|_| leased > 0).map(|name| (name, leased)));
+    }
+    limits.sort_unstable();
+    Ok(limits)
 }
 
 /// Decodes the states of rate limits of which not all tokens are there. Those that this version doesn't know are left out.

@@ -14,11 +14,12 @@ use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::hold::HoldScope;
 use sandhog_core::id::{
-    BreakerName, JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId,
-    UniqueKey,
+    BreakerName, GroupKey, JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey,
+    TenantId, UniqueKey,
 };
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
+use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 
 use super::cipher::cipher;
@@ -51,6 +52,8 @@ pub(super) enum AssociatedData<'a> {
     Breaker { name: &'a BreakerName },
     /// The note of a hold.
     HoldNote { scope: &'a HoldScope },
+    /// The note of a group's limit.
+    LimitNote { queue: &'a QueueName, group: &'a GroupKey },
     /// The record of a schedule.
     Schedule { name: &'a ScheduleName },
 }
@@ -68,6 +71,9 @@ impl fmt::Display for AssociatedData<'_> {
             Self::State { plugin, key } => write!(f, "the state `{key}` of plugin {plugin}"),
             Self::Breaker { name } => write!(f, "the breaker {name}"),
             Self::HoldNote { scope } => write!(f, "the note on the hold of {scope}"),
+            Self::LimitNote { queue, group } => {
+                write!(f, "the note on the limit of group {} of queue {queue}", text::line(group.as_str()))
+            }
             Self::Schedule { name } => write!(f, "the schedule {name}"),
         }
     }
@@ -239,6 +245,9 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
             let (queue, kind) =
                 (queue.as_ref().map_or("", QueueName::as_str), kind.as_ref().map_or("", Kind::as_str));
             bound.part(b"hold").part(queue.as_bytes()).part(kind.as_bytes())
+        }
+        AssociatedData::LimitNote { queue, group } => {
+            bound.part(b"limit").part(queue.as_str().as_bytes()).part(group.as_str().as_bytes())
         }
         AssociatedData::Breaker { name } => bound.part(b"breaker").part(name.as_str().as_bytes()),
         AssociatedData::Schedule { name } => bound.part(b"schedule").part(name.as_str().as_bytes()),

@@ -153,6 +153,10 @@ impl<K: Keys> Broker for Sealed<K> {
             (Command::Schedule(write), Some(sealer)) => Command::Schedule(Box::new(sealer.schedule(&write)?)),
             (Command::Breaker(write), Some(sealer)) => Command::Breaker(Box::new(sealer.breaker(*write)?)),
             (Command::Hold(hold), Some(sealer)) => Command::Hold(Box::new(sealer.hold(*hold)?)),
+            (Command::LimitGroup { queue, group, change }, Some(sealer)) => {
+                let change = Box::new(sealer.group_limit(&queue, &group, *change)?);
+                Command::LimitGroup { queue, group, change }
+            }
             (Command::Flow { flow, bounds }, Some(sealer)) => {
                 let flow = flow.with_payloads(|job| Ok(sealer.job(job)?.payload))?;
                 Command::Flow { flow: Box::new(flow), bounds: sealer.bounds(&bounds) }
@@ -180,6 +184,7 @@ impl<K: Keys> Broker for Sealed<K> {
                 | Command::Lift(_)
                 | Command::SetGroupRules(_)
                 | Command::ReleaseGroup { .. }
+                | Command::LimitGroup { .. }
                 | Command::Schedule(_)
                 | Command::RecordEvents(_)),
                 _,

@@ -3,8 +3,11 @@
 use sandhog_core::budget::Bytes;
 use sandhog_core::edit::JobEdit;
 use sandhog_core::flow::FlowJobView;
+use sandhog_core::group_limit::{GroupLimit, GroupLimitChange};
 use sandhog_core::hold::{Hold, NewHold};
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{
+    GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{Job, JobOptions, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::QueueBounds;
@@ -220,6 +223,12 @@ impl Sealer<'_> {
             (_, Seen::Holds(holds)) => {
                 Seen::Holds(holds.into_iter().map(|hold| self.open_hold(hold)).collect())
             }
+            (_, Seen::Limits(mut limits)) => {
+                for (limit, _) in &mut limits.groups {
+                    self.open_limit(limit);
+                }
+                Seen::Limits(limits)
+            }
             (_, Seen::Why(Some(mut facts))) => {
                 let holds = std::mem::take(&mut facts.holds);
                 facts.holds = holds.into_iter().map(|hold| self.open_hold(hold)).collect();
@@ -270,6 +279,32 @@ impl Sealer<'_> {
                 .unwrap_or_else(|why| self.error(place, &why).to_string())
         });
         hold
+    }
+
+    /// Seals the note of a group's limit. Who set it, when and how stays in plain text.
+    pub(super) fn group_limit(
+        &self,
+        queue: &QueueName,
+        group: &GroupKey,
+        change: GroupLimitChange,
+    ) -> Result<GroupLimitChange> {
+        Ok(match change {
+            GroupLimitChange::Set(mut new) => {
+                let place = AssociatedData::LimitNote { queue, group };
+                new.note = new.note.map(|note| self.seal_text(place, &note)).transpose()?;
+                GroupLimitChange::Set(new)
+            }
+            plain @ (GroupLimitChange::Switch { .. } | GroupLimitChange::Unset) => plain,
+        })
+    }
+
+    /// Opens the note of a group's limit. If it can't be opened, it says so instead.
+    fn open_limit(&self, limit: &mut GroupLimit) {
+        let place = AssociatedData::LimitNote { queue: &limit.queue, group: &limit.group };
+        limit.note = limit.note.take().map(|note| {
+            open_text(&self.keys, self.tenant, place, note)
+                .unwrap_or_else(|why| self.error(place, &why).to_string())
+        });
     }
 
     /// Opens all that is sealed of a job, which may have come without its payload and output (`has_payloads`). What can't be

@@ -13,9 +13,9 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::Routed;
 use sandhog_broker::{
-    Asker, Broker, Command, DaemonReport, Enqueued, Error, Filter, Fleet, FlowStored, LaneAsk, LeaseAsk,
-    Leased, Look, Outcome, Query, Renew, Renewal, Result, ScheduleQuery, ScheduleRecord, ScheduleWrite,
-    ScheduleWritten, Seen, Settle, Wakes,
+    Asker, Broker, Command, DaemonReport, Enqueued, Error, Filter, Fleet, FlowStored, GroupLimited, LaneAsk,
+    LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal, Result, ScheduleQuery, ScheduleRecord,
+    ScheduleWrite, ScheduleWritten, Seen, Settle, Wakes,
 };
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
@@ -24,7 +24,8 @@ use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::fair::{FairRule, Weight};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, QueueRule};
-use sandhog_core::hold::{HoldScope, NewHold};
+use sandhog_core::group_limit::{GroupLimitChange, NewGroupLimit};
+use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, FlowJobName, GroupKey, Kind, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
 };
@@ -77,7 +78,7 @@ impl Broker for ByRole {
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
         match look {
-            Look::State { .. } | Look::Why(_) => self.worker.look(tenant, look).await,
+            Look::State { .. } | Look::Why(_) | Look::Limits => self.worker.look(tenant, look).await,
             _ => self.producer.look(tenant, look).await,
         }
     }
@@ -210,6 +211,11 @@ async fn let_run(operator: &Redis, tenant: &TenantId, turns: u16) {
     let fair = QueueRule::Fair(FairRule::new(weights).expect("it is one"));
     let rules = [(grouped().queue, rule.into()), (shared().queue, fair)].into();
     operator.set_group_rules(tenant, &rules).await.expect("the server is there");
+    let (queue, group) = (grouped().queue, GroupKey::parse("another").expect("a valid key"));
+    let concurrency = NonZeroU16::new(turns).expect("not zero");
+    let limit = NewGroupLimit { concurrency, by: None, end: HoldEnd::Lifted, note: None };
+    let limited = operator.limit_group(tenant, &queue, &group, GroupLimitChange::Set(limit)).await;
+    assert_eq!(limited.expect("the server is there"), GroupLimited::Done);
 }
 
 /// Enqueues in every way there is.
@@ -262,6 +268,8 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
 
 /// Looks at all that a producer may look at.
 async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
+    let limits = producer.limits(tenant).await.expect("it may");
+    assert_eq!((limits.groups.len(), limits.rates.len()), (1, 0));
     let told = producer.events(tenant, EventCursor::START, 50).await.expect("it may");
     assert!(!told.events.is_empty());
     let counts = producer.counts(tenant).await.expect("it may");
@@ -462,8 +470,9 @@ async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() 
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 38] = [
     "rules",
+    "group_limits",
     "turns",
     "lines",
     "held",

@@ -18,6 +18,7 @@ pub(crate) mod groups;
 pub(crate) mod holds;
 pub(crate) mod job;
 pub(crate) mod jobs;
+pub(crate) mod limits;
 mod loading;
 pub(crate) mod man;
 mod notify;

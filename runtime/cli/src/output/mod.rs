@@ -13,6 +13,7 @@ pub mod groups;
 pub mod hold;
 pub mod inspection;
 pub mod job;
+pub mod limits;
 pub mod queues;
 pub mod run;
 pub(crate) mod schedule;

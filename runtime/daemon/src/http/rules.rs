@@ -3,11 +3,13 @@
 use axum::extract::State as Extracted;
 use sandhog_api::{
     BackfillAsk, BreakerDocument, BreakersDocument, ForceBreakerAsk, HeldDocument, HeldGroupsDocument,
-    HoldAsk, HoldDocument, HoldsDocument, NextDocument, PauseScheduleAsk, PausedDocument, Problem,
-    ReleaseAsk, ReleasedDocument, ResetBreakerAsk, ResumedDocument, ScheduleAsk, ScheduleChangedDocument,
-    ScheduleDocument, SchedulesDocument, Slug, Time, UnreadScheduleDocument, parse_time as parse_at,
+    HoldAsk, HoldDocument, HoldsDocument, LimitAsk, LimitsDocument, NextDocument, PauseScheduleAsk,
+    PausedDocument, Problem, ReleaseAsk, ReleasedDocument, ResetBreakerAsk, ResumedDocument, ScheduleAsk,
+    ScheduleChangedDocument, ScheduleDocument, SchedulesDocument, Slug, SwitchLimitAsk, Time,
+    UnreadScheduleDocument, parse_time as parse_at,
 };
 use sandhog_config::units::parse_time;
+use sandhog_core::group_limit::{GroupLimitChange, NewGroupLimit};
 use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, GroupKey, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::time::Timestamp;
@@ -15,7 +17,9 @@ use sandhog_core::time::Timestamp;
 use super::query::Query;
 use super::router::{Asks, Json, Part, Refused, Shared};
 use crate::service::schedules::Change;
-use crate::service::{Caller, Service, asks, breakers, groups, holds, malformed, parsed, schedules, tenants};
+use crate::service::{
+    Caller, Service, asks, breakers, groups, holds, limits, malformed, parsed, schedules, tenants,
+};
 
 /// Number of the next times of a schedule, if nothing else is said, and at most.
 const NEXT: (usize, usize) = (10, 1000);
@@ -83,6 +87,85 @@ pub(super) async fn lift(
         return Err(Problem::new(Slug::Conflict, message).into());
     };
     Ok(Json(ResumedDocument { lifted: vec![HoldDocument::new(tenant.as_str(), hold)] }))
+}
+
+pub(super) async fn limits_of(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<LimitsDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    query.end()?;
+    let mut all = LimitsDocument::default();
+    for tenant in tenants::find(&state.service, &caller.0, tenant.as_ref())? {
+        all.append(limits::list(&state.service, &caller.0, &tenant).await?);
+    }
+    Ok(Json(all))
+}
+
+pub(super) async fn set_limit(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<LimitAsk>,
+) -> Result<Json<LimitsDocument>, Refused> {
+    let LimitAsk { tenant, queue, group, concurrency, lasts, until, note } = ask;
+    let (by, end) = (Some(caller.0.name().to_owned()), end_of(lasts.as_deref(), until)?);
+    let change = GroupLimitChange::Set(NewGroupLimit { concurrency, by, end, note });
+    let tenant = parsed("tenant", tenant.as_deref(), TenantId::parse)?;
+    let group =
+        (group_part("queue", &queue, QueueName::parse)?, group_part("group", &group, GroupKey::parse)?);
+    change_limit(&state.service, &caller.0, tenant.as_ref(), group, change).await
+}
+
+pub(super) async fn switch_limit(
+    caller: Asks,
+    Extracted(state): Shared,
+    Json(ask): Json<SwitchLimitAsk>,
+) -> Result<Json<LimitsDocument>, Refused> {
+    let SwitchLimitAsk { tenant, queue, group, enabled } = ask;
+    let tenant = parsed("tenant", tenant.as_deref(), TenantId::parse)?;
+    let group =
+        (group_part("queue", &queue, QueueName::parse)?, group_part("group", &group, GroupKey::parse)?);
+    let change = GroupLimitChange::Switch { is_on: enabled };
+    change_limit(&state.service, &caller.0, tenant.as_ref(), group, change).await
+}
+
+pub(super) async fn unset_limit(
+    caller: Asks,
+    mut query: Query,
+    Extracted(state): Shared,
+) -> Result<Json<LimitsDocument>, Refused> {
+    let tenant = query.take("tenant", TenantId::parse)?;
+    let (queue, group) = (query.take("queue", QueueName::parse)?, query.take("group", GroupKey::parse)?);
+    query.end()?;
+    let group = match (queue, group) {
+        (Some(queue), Some(group)) => (queue, group),
+        (None, _) => return Err(malformed("queue", &"it is missing").into()),
+        (_, None) => return Err(malformed("group", &"it is missing").into()),
+    };
+    change_limit(&state.service, &caller.0, tenant.as_ref(), group, GroupLimitChange::Unset).await
+}
+
+fn group_part<T, E: std::fmt::Display>(
+    what: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<T, Problem> {
+    parse(text).map_err(|error| malformed(what, &error))
+}
+
+async fn change_limit(
+    service: &Service,
+    caller: &Caller,
+    tenant: Option<&TenantId>,
+    (queue, group): (QueueName, GroupKey),
+    change: GroupLimitChange,
+) -> Result<Json<LimitsDocument>, Refused> {
+    let tenant = tenants::one(service, caller, tenant)?;
+    limits::change(service, caller, &tenant, &queue, &group, change).await?;
+    let mut groups = limits::list(service, caller, &tenant).await?.groups;
+    groups.retain(|limit| limit.queue == queue.as_str() && limit.group == group.as_str());
+    Ok(Json(LimitsDocument { groups, ..LimitsDocument::default() }))
 }
 
 pub(super) async fn breakers_of(

@@ -68,7 +68,9 @@ fn bare_site() -> Site {
 
 fn site_with(more: &str, tokens: &str) -> Site {
     let http = format!("[http]\nlisten = \"127.0.0.1:0\"\nhosts = [\"sandhog.test\"]\n{more}\n");
-    let text = format!("{http}{tokens}[tenants.acme]\n[tenants.globex]\n");
+    let text = format!(
+        "{http}{tokens}[tenants.acme]\n[tenants.acme.queues.mails]\ngroup_concurrency = 5\n[tenants.globex]\n"
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sandhog.toml");
     fs::write(&file, text).expect("ours");
@@ -296,6 +298,22 @@ async fn cases(site: &Site) -> Vec<Case> {
             route::LIFT,
             at(route::LIFT, "?tenant=acme&queue=default"),
             at(route::LIFT, "?tenant=acme&queue=!"),
+        ),
+        body(
+            route::SET_LIMIT,
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "concurrency": 9, "for": "1h" }),
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "concurrency": 0 }),
+        ),
+        list(route::LIMITS),
+        body(
+            route::SWITCH_LIMIT,
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech", "enabled": false }),
+            json!({ "tenant": "acme", "queue": "mails", "group": "initech" }),
+        ),
+        case(
+            route::UNSET_LIMIT,
+            at(route::UNSET_LIMIT, "?tenant=acme&queue=mails&group=initech"),
+            at(route::UNSET_LIMIT, "?tenant=acme&queue=mails"),
         ),
         list(route::BREAKERS),
         body(

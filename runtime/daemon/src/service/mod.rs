@@ -36,6 +36,7 @@ pub mod groups;
 pub mod health;
 pub mod holds;
 pub mod jobs;
+pub mod limits;
 pub mod metrics;
 pub mod plugins;
 pub mod queues;

@@ -100,9 +100,9 @@ do
   end
 
   local function set(list)
-    local wanted = {}
+    local wanted, limited = {}, groups.limited_queues()
     for n = 1, #list, 5 do
-      wanted[list[n]] = { list[n + 1], list[n + 2], list[n + 3], list[n + 4] }
+      wanted[list[n]] = { list[n + 1], list[n + 2], list[n + 3], list[n + 4], limited[list[n]] }
     end
     local before = groups.queues()
     for _, queue in ipairs(before) do

@@ -2,7 +2,9 @@
 -- of its group first. While there is none it is blocked, and waits in its group's line. The rules are in `core/src/group.rs`.
 --
 -- rules    HASH: queue -> its rule, in MessagePack: { turns of a group, whether it is strict, whether a dead job holds its group,
---            whether it then has the rest of its group cancelled }
+--          whether it then has the rest of its group cancelled, whether groups of it may have limits of their own }
+-- group_limits  HASH: name of the group -> its own limit, in MessagePack: { turns, whether it counts, when it ends or false, when it was
+--          set, who has set it or false, a note or false }
 -- turns    ZSET: the jobs that have a turn: name of the group, id
 -- lines    ZSET: the jobs that wait for one: name of the group, rank in a byte, number in 6, id, priority in a byte, lane
 -- blocked  ZSET: the same jobs by their numbers, which rise in the order in which they came
@@ -30,10 +32,12 @@ do
   local touched, by_name -- groups of which something changes, in order of the first change
   local number -- of who came last
   local counted -- by name: how many turns are given to jobs that are held to a first rule
-  local RULES, TURNS, LINES, HELD_KEY, RESTS
+  local limits -- of single groups, by name, as far as they are known: the limit or false
+  local RULES, TURNS, LINES, HELD_KEY, RESTS, LIMITS
 
   function groups.start()
     rules, touched, by_name, number, counted = {}, {}, {}, nil, {}
+    limits, LIMITS = {}, PREFIX .. 'group_limits'
     fair.start()
     RULES, TURNS, LINES, HELD_KEY = PREFIX .. 'rules', PREFIX .. 'turns', PREFIX .. 'lines', PREFIX .. 'held'
     RESTS = PREFIX .. 'rests'
@@ -68,6 +72,58 @@ do
       return {}
     end
     return call('ZRANGE', key, '[' .. name, '(' .. sub(name, 1, -2) .. '\1', 'BYLEX', 'LIMIT', 0, score(most))
+  end
+
+  local function has_ended(limit)
+    return limit[3] and limit[3] <= now
+  end
+
+  -- The limit of a group; false if it has none, or that has ended.
+  local function limit_of(name)
+    local limit = limits[name]
+    if limit == nil then
+      local stored = call('HGET', LIMITS, name)
+      limit = stored and unpack_values(stored)
+      limits[name] = limit
+    end
+    return limit and not has_ended(limit) and limit
+  end
+
+  function groups.limit_of(queue, key)
+    return limit_of(groups.name(queue, key))
+  end
+
+  -- How many turns a group has by the rule of its queue, or by its own limit.
+  local function turns_for(name, rule)
+    local limit = rule[5] and not rule[2] and limit_of(name)
+    return limit and limit[2] and limit[1] or rule[1]
+  end
+
+  -- All limits of single groups: { name, limit }.
+  local function all_limits()
+    local stored, all = call('HGETALL', LIMITS), {}
+    for n = 1, #stored, 2 do
+      all[#all + 1] = { stored[n], unpack_values(stored[n + 1]) }
+    end
+    return all
+  end
+
+  -- How many limits of single groups there are that haven't ended.
+  function groups.count_limits()
+    local count = 0
+    for _, one in ipairs(all_limits()) do
+      count = count + (has_ended(one[2]) and 0 or 1)
+    end
+    return count
+  end
+
+  -- The queues with groups that have limits of their own.
+  function groups.limited_queues()
+    local queues = {}
+    for _, one in ipairs(groups.are_used() and all_limits() or {}) do
+      queues[queue_of(one[1])] = true
+    end
+    return queues
   end
 
   -- What changes about a group: its name, what happens to it in order, how many of that are turns that are given up, and how many
@@ -355,8 +411,8 @@ do
     local rule, is_fair, key = groups.rule_of(queue), fair.is(queue), sub(name, #queue + 2, -2)
     local room = huge
     if rule then
-      local most = rule[1] + group.given_up + group.gone
-      room = rule[1] - #first_of(TURNS, name, most)
+      local turns = turns_for(name, rule)
+      room = turns - #first_of(TURNS, name, turns + group.given_up + group.gone)
     end
     local let_in_most = min(#group.events + more, max(room, 0) + group.given_up + group.gone)
     local line, ready = stored_line(name, let_in_most + group.gone), {}
@@ -435,7 +491,7 @@ do
     end
     local taken = first_of(TURNS, groups.name(queue, key), GROUP_CONCURRENCY_MAX)
     local is_dead = taken[1] and call('ZSCORE', HELD_KEY, taken[1])
-    return { #taken, rule[1], taken[1] and sub(taken[1], -26) or false, is_dead and 1 or 0 }
+    return { #taken, turns_for(groups.name(queue, key), rule), taken[1] and sub(taken[1], -26) or false, is_dead and 1 or 0 }
   end
 
   -- The name of the first group with a line behind this place.
@@ -517,7 +573,8 @@ do
     if has_turn(name .. id) then
       return true
     end
-    if #first_of(TURNS, name, rule[1]) + (counted[name] or 0) < rule[1] then
+    local turns = turns_for(name, rule)
+    if #first_of(TURNS, name, turns) + (counted[name] or 0) < turns then
       groups.count_in(id, queue, key)
       return true
     end
@@ -566,6 +623,71 @@ do
     end
   end
 
+  -- Notes with the rule of a queue whether groups of it have limits of their own.
+  local function note_limited(queue, is_limited)
+    local rule = groups.rule_of(queue)
+    if rule and (rule[5] or false) ~= is_limited then
+      groups.set_rule(queue, { rule[1], rule[2], rule[3], rule[4] or false, is_limited })
+    end
+  end
+
+  local function write_limit(name, limit)
+    limits[name] = limit
+    if limit then
+      writes.pair('HSET', LIMITS, name, pack_values(limit))
+    else
+      writes.value('HDEL', LIMITS, name)
+    end
+  end
+
+  -- Sets the limit of a group, or removes it. Who gets in by that is let in by `groups.finish`, up to the number that it is given.
+  function groups.set_limit(queue, key, limit)
+    local name, has_others = groups.name(queue, key), false
+    for _, one in ipairs(limit and {} or all_limits()) do
+      has_others = has_others or (one[1] ~= name and queue_of(one[1]) == queue)
+    end
+    write_limit(name, limit)
+    tally.note_groups(true)
+    note_limited(queue, limit and true or has_others)
+    touch(name)
+  end
+
+  -- Removes the limits that have ended. Returns when the first of the others ends, huge if none does by itself.
+  function groups.sweep_limits()
+    local first, lapsed, limited = huge, {}, {}
+    for _, one in ipairs(groups.are_used() and all_limits() or {}) do
+      local name, limit = one[1], one[2]
+      local queue = queue_of(name)
+      if has_ended(limit) then
+        write_limit(name, false)
+        lapsed[queue] = true
+      else
+        limited[queue] = true
+        first = min(first, limit[3] or huge)
+      end
+    end
+    for queue in pairs(lapsed) do
+      note_limited(queue, limited[queue] or false)
+    end
+    return first
+  end
+
+  -- Limits that haven't ended, as in limit_list.lua.
+  function groups.list_limits()
+    local list = {}
+    for _, one in ipairs(groups.are_used() and all_limits() or {}) do
+      local name, limit = one[1], one[2]
+      if not has_ended(limit) then
+        local queue = queue_of(name)
+        list[#list + 1] = {
+          queue, sub(name, #queue + 2, -2), limit[1], limit[2] and 1 or 0, limit[3], limit[4], limit[5], limit[6],
+          #first_of(TURNS, name, GROUP_CONCURRENCY_MAX),
+        }
+      end
+    end
+    return list
+  end
+
   -- Takes up to so many jobs out of all lines, and lets nobody in. Returns their ids, and how many are left there.
   function groups.take(most)
     local ids = {}
@@ -591,6 +713,7 @@ do
   function groups.drop_all()
     if groups.are_used() then
       writes.remove(RULES)
+      writes.remove(LIMITS)
       writes.remove(TURNS)
       writes.remove(HELD_KEY)
       writes.remove(RESTS)
@@ -600,6 +723,6 @@ do
 
   -- Whether anything is kept of rules, turns and lines.
   function groups.keeps_anything()
-    return reads.count({ RULES, TURNS, LINES }) > 0
+    return reads.count({ RULES, TURNS, LINES, LIMITS }) > 0
   end
 end

@@ -31,6 +31,18 @@ do
     return call('ZCARD', members_key(limit))
   end
 
+  -- Of each limit the name, and how many jobs are leased under it, by turns. A producer's user may not look.
+  function places.all()
+    local counts = {}
+    if redis.acl_check_cmd('SMEMBERS', limits_key()) then
+      for _, limit in ipairs(call('SMEMBERS', limits_key())) do
+        counts[#counts + 1] = limit
+        counts[#counts + 1] = places.count(limit)
+      end
+    end
+    return counts
+  end
+
   function places.take(id, limits)
     writes.pair('HSET', places_key(), id, table.concat(limits, ' '))
     for _, limit in ipairs(limits) do

@@ -363,7 +363,7 @@ do
   local function idle_reply(kept_done, kept_dead, kept_of)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'fair', PREFIX .. 'gates', PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked',
-      PREFIX .. 'rules',
+      PREFIX .. 'rules', PREFIX .. 'group_limits',
       PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(), events.log_key(),
     }
     if reads.count(others) > 0 then
@@ -437,6 +437,7 @@ do
     places.start()
     flows.start()
     events.start()
+    local limit_end = groups.sweep_limits()
     promote()
     take_back()
     groups.finish()
@@ -489,7 +490,7 @@ do
     tally.finish()
     writes.commit()
 
-    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end(), starting.first())
+    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end(), starting.first(), limit_end)
     local schedule = reads.first_score(PREFIX .. 'schedules')
     return {
       left_undone and 0 or from_now(next),

@@ -41,18 +41,6 @@ do
     return count
   end
 
-  -- Of each limit the name, and how many jobs are leased under it. A producer's user may not look.
-  local function leased_under_limits()
-    local counts = {}
-    if redis.acl_check_cmd('SMEMBERS', PREFIX .. 'limits') then
-      for _, limit in ipairs(call('SMEMBERS', PREFIX .. 'limits')) do
-        counts[#counts + 1] = limit
-        counts[#counts + 1] = places.count(limit)
-      end
-    end
-    return counts
-  end
-
   function why()
     local id = id_of(keys[FIXED_KEYS + 1])
     tally.start()
@@ -70,7 +58,7 @@ do
     local kind = jobs.kind_of(job)
     local of_minute, of_day = accounts.fuel_spent()
     local ahead = holds.cover(queue, kind) and 0 or count_ahead(id, queue, kind)
-    return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, leased_under_limits(),
+    return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, places.all(),
       rates.all(), groups.turns_of(id, priority, queue, kind, jobs.group_of(job)) }
   end
 end
