@@ -39,7 +39,7 @@ export function Failures({ query }: ViewProps): JSX.Element {
     <>
       <Head
         title={found === undefined ? t.failures.title : found.groups.length === 0 ? t.failures.quiet : t.failures.count(found.groups.reduce((sum, of) => sum + of.jobs, 0), found.groups.length)}
-        acts={<CopyBoth command={command('sandhog', 'failures', ...words)} curl={curl('GET', location.origin + address('/v1/failures', asked(query, now())))} />}
+        acts={<CopyBoth command={command('sandhog', 'jobs', '--state', 'dead', ...words)} curl={curl('GET', location.origin + address('/v1/failures', asked(query, now())))} />}
       />
       <section class="p" aria-label={t.failures.title}>
         <div class="body"><FilterBar query={query} keys={FAILURE_KEYS} label={t.failures.filter} hint={t.failures.hint} /></div>
@@ -154,7 +154,7 @@ export function Failure({ params, query }: ViewProps): JSX.Element {
           <>
             <Redrive of={group} at={of.at ?? now()} after={of.reload} />
             <a class="b" href={jobsOf(group)}>{t.failures.look}</a>
-            <CopyBoth command={command('sandhog', 'failures', '--tenant', tenant, '--kind', group.kind)} curl={curl('GET', location.origin + address('/v1/failures', { tenant, kind: group.kind }))} />
+            <CopyBoth command={command('sandhog', 'jobs', '--state', 'dead', '--tenant', tenant, '--kind', group.kind)} curl={curl('GET', location.origin + address('/v1/failures', { tenant, kind: group.kind }))} />
           </>
         )}
       />
