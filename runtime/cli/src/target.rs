@@ -32,7 +32,7 @@ pub(crate) enum Target {
 #[derive(Debug, Args)]
 #[group(skip)]
 pub(crate) struct ServerOptions {
-    /// Do it by the server at this address, such as https://jobs.example.com, rather than beside the daemon
+    /// Do it by the server at this address, such as `https://jobs.example.com`, rather than beside the daemon
     #[arg(long, global = true, value_name = "URL", env = URL_VARIABLE, hide_env_values = true)]
     url: Option<String>,
     /// The token to show to the server; @FILE reads it from a file. SANDHOG_TOKEN is a better place than the command line, which
