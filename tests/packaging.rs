@@ -75,7 +75,9 @@ fn check(text: &str) -> (Option<i32>, String) {
     for (folder, here) in FOLDERS {
         let here = machine.path().join(here);
         fs::create_dir_all(&here).expect("a folder");
-        text = text.replace(&format!("\"{folder}"), &format!("\"{}", here.display()));
+        for end in ["/", "\""] {
+            text = text.replace(&format!("\"{folder}{end}"), &format!("\"{}{end}", here.display()));
+        }
     }
     let tokens = format!("[[tokens]]\nname = \"ci\"\nrole = \"admin\"\nhash = \"{}\"\n", "0".repeat(64));
     let (certificate, key) = (read(CERTIFICATE), read(KEY));
