@@ -310,7 +310,7 @@ impl Random {
                 _ => Op::Lift { tenant, scope: self.scope() },
             },
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
-            93 | 94 if self.rng.random_bool(0.6) => Op::LimitGroup {
+            93 | 94 if self.rng.random_bool(0.3) => Op::LimitGroup {
                 tenant,
                 queue: self.queue(),
                 group: group(self.pick(&GROUPS)),

@@ -140,7 +140,7 @@ fn the_defaults_of_the_network_on_the_page_are_those_in_force() {
     let listen = "http.listen = \"127.0.0.1:7070\"\n";
     let silent = shown(Site::with_plugin(listen, PLUGIN).load().expect("it is right"));
     let spoken = defaults("## The daemon's file", |key| key.starts_with("http."));
-    assert_eq!(spoken.lines().count(), 5);
+    assert_eq!(spoken.lines().count(), 6);
     let spoken = Site::with_plugin(&format!("{listen}{spoken}"), PLUGIN).load().expect("it is right");
     assert_eq!(shown(spoken), silent);
 }
