@@ -444,7 +444,6 @@ export const api = {
   bulk: (body: Record<string, unknown>) => ask<Bulk>('POST', '/v1/jobs/bulk', { body }),
   plugins: (signal?: AbortSignal) => ask<{ plugins: Plugin[] }>('GET', '/v1/plugins', with_({}, signal)),
   deployEvents: (signal?: AbortSignal) => ask<{ events: DeployEvent[] }>('GET', '/v1/deploy-events', with_({}, signal)),
-  rollBack: (body: { plugin: string; to?: string }) => ask<DeployEvent>('POST', '/v1/rollback', { body }),
   usage: (query: Params, signal?: AbortSignal) => ask<UsageReport>('GET', '/v1/usage', with_(query, signal)),
   daemons: (signal?: AbortSignal) => ask<{ daemons: Daemon[] }>('GET', '/v1/daemons', with_({}, signal)),
 } as const;

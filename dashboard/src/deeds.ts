@@ -76,6 +76,10 @@ export function release(tenant: string, queue: string, group: string): Deed {
   };
 }
 
+export function rollBack(plugin: string, to: string): Deed {
+  return { method: 'POST', path: '/v1/rollback', body: { plugin, to }, words: ['plugin', 'rollback', plugin, '--to', to] };
+}
+
 export function setLimit(tenant: string, queue: string, group: string, concurrency: number, { lasts, note }: Terms): Deed {
   return {
     method: 'POST',

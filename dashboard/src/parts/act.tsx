@@ -1,6 +1,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { Problem, type Bulk, type Role } from '../api.ts';
+import type { Bulk, Role } from '../api.ts';
+import { useChange } from '../change.ts';
 import { commandOf, curlOf, done, type Deed, type Terms } from '../deeds.ts';
 import { may, session } from '../session.ts';
 import { t } from '../texts.ts';
@@ -66,27 +67,14 @@ export function Act(props: ActProps): JSX.Element {
 function Ask({ label, title: named = label, tenant, deed, ends, noted, counted, many, typed, risk = false, said, ready = true, after, close, children }: ActProps & { close: () => void }): JSX.Element {
   const [lasts, setLasts] = useState<string>(ends ? '1h' : '');
   const [note, setNote] = useState('');
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<Problem>();
+  const { busy, problem, change } = useChange();
   const [would, setWould] = useState<Bulk>();
-  const tried = async (work: () => Promise<void>): Promise<void> => {
-    setBusy(true);
-    setProblem(undefined);
-    try {
-      await work();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setProblem(error);
-    } finally {
-      setBusy(false);
-    }
-  };
   useEffect(() => {
-    if (counted) void tried(async () => setWould(await done<Bulk>(counted)));
+    if (counted) void change(async () => setWould(await done<Bulk>(counted)));
   }, []);
   const now = deed({ lasts, note: note.trim() });
-  const act = (): Promise<void> =>
-    tried(async () => {
+  const act = (): Promise<boolean> =>
+    change(async () => {
       const is = await done<Partial<Bulk> | undefined>(now);
       say(is?.done !== undefined && would ? t.deed.saidOf(said, is.done) : said);
       if (is?.complete === false) say(t.bulk.incomplete);

@@ -4,14 +4,17 @@ import { Icon, type IconName } from './icon.tsx';
 /** How much it needs somebody. */
 export type Severity = 'crit' | 'warn' | 'info' | 'ok';
 
-/** The answer of a page: one sentence with the cause, what follows from it, and what can be done. */
-export function WhyLine({ severity, icon = severity, title, children, acts }: {
+/** How much it needs somebody, the sentence that says it, what follows from it, and what can be done. */
+interface Said {
   severity: Severity;
   icon?: IconName;
   title: ComponentChildren;
   children?: ComponentChildren;
   acts?: ComponentChildren;
-}): JSX.Element {
+}
+
+/** The answer of a page: one sentence with the cause, what follows from it, and what can be done. */
+export function WhyLine({ severity, icon = severity, title, children, acts }: Said): JSX.Element {
   return (
     <section class={`why k-${severity}`} aria-live="off">
       <Icon name={icon} />
@@ -25,13 +28,7 @@ export function WhyLine({ severity, icon = severity, title, children, acts }: {
 }
 
 /** One of several things that need somebody, in a list of class `att`. */
-export function Attention({ severity, icon = severity, title, children, acts }: {
-  severity: Severity;
-  icon?: IconName;
-  title: ComponentChildren;
-  children?: ComponentChildren;
-  acts?: ComponentChildren;
-}): JSX.Element {
+export function Attention({ severity, icon = severity, title, children, acts }: Said): JSX.Element {
   return (
     <li class={`k-${severity}`}>
       <Icon name={icon} />

@@ -1,7 +1,8 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { ACTIONS, isEditable, type Action } from '../actions.ts';
-import { address, api, Problem, type Content, type Job as JobDocument, type LogLine } from '../api.ts';
+import { address, api, type Content, type Job as JobDocument, type LogLine } from '../api.ts';
+import { useChange } from '../change.ts';
 import { command, curl } from '../command.ts';
 import { rawAt, pretty, treeOf } from '../json.ts';
 import { Copy, CopyBoth } from '../parts/copy.tsx';
@@ -100,24 +101,18 @@ function Gone({ tenant, id }: { tenant: string; id: string }): JSX.Element {
 /** What can be done to the job. What has been asked for is shown as done once it has taken effect. */
 function Actions({ job, text, reload }: { job: JobDocument; text: string; reload: () => void }): JSX.Element {
   const [asked, setAsked] = useState<{ action: Action; at: number; from: string }>();
-  const [refused, setRefused] = useState<Problem | string>();
+  const [refused, setRefused] = useState<string>();
   const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
+  const { busy, problem, change } = useChange();
   const act = async (action: Action): Promise<void> => {
-    setBusy(true);
     setRefused(undefined);
-    try {
+    await change(async () => {
       const done = action === 'remove' ? await api.remove(job.tenant, job.id) : await api.act(job.tenant, job.id, action);
       if (done.done === null) setRefused(done.refused ?? t.unknown);
       else setAsked({ action, at: now(), from: job.state });
       reload();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setRefused(error);
-    } finally {
-      setBusy(false);
-      setAsking(false);
-    }
+    });
+    setAsking(false);
   };
   const path = `/v1/jobs/${encodeURIComponent(job.id)}`;
   const url = new URL(address(path, { tenant: job.tenant }), location.origin).href;
@@ -139,8 +134,8 @@ function Actions({ job, text, reload }: { job: JobDocument; text: string; reload
         <Copy key={action} label={`${t.copy.command}: ${t.act[action].ask}`} text={command('sandhog', 'job', action, job.id, '--tenant', job.tenant)} />
       ))}
       {asked && <p class="note full" role="status">{asked.from === job.state ? t.act.asked(t.act[asked.action].ask, precise(asked.at)) : t.act.took(t.act[asked.action].ask, precise(now()))}</p>}
-      {typeof refused === 'string' && <p class="note full" role="alert"><Hostile text={t.act.refused(refused)} /></p>}
-      {refused instanceof Problem && <div class="full"><Failed what={t.job.title(job.kind)} problem={refused} /></div>}
+      {refused !== undefined && <p class="note full" role="alert"><Hostile text={t.act.refused(refused)} /></p>}
+      {problem && <div class="full"><Failed what={t.job.title(job.kind)} problem={problem} /></div>}
       {asking && (
         <Confirm title={t.act.oneTitle(job.kind)} button={t.act.remove.many(t.act.count(1))} risk busy={busy} close={() => setAsking(false)} confirm={() => void act('remove')}>
           <p><code>{job.id}</code></p>

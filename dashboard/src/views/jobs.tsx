@@ -1,7 +1,8 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ACTIONS, type Action } from '../actions.ts';
-import { address, api, Problem, type Bulk, type Counts, type Job, type Page } from '../api.ts';
+import { address, api, type Bulk, type Counts, type Job, type Page } from '../api.ts';
+import { useChange } from '../change.ts';
 import { command, curl, options } from '../command.ts';
 import { asked, bulkOf, STATES, termsOf, withoutTerm, withTerm, isState } from '../filter.ts';
 import { live } from '../live.ts';
@@ -230,8 +231,7 @@ function BulkBar({ query, jobs, picked, clear, reload }: {
 }): JSX.Element {
   const [all, setAll] = useState(false);
   const [asking, setAsking] = useState<Asked>();
-  const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<Problem>();
+  const { busy, problem, change } = useChange();
   const [progress, setProgress] = useState<number>();
   const rows = jobs.filter((job) => picked.has(job.id));
   const state = query.get('state') ?? '';
@@ -240,18 +240,8 @@ function BulkBar({ query, jobs, picked, clear, reload }: {
   const mayAll = tenant !== undefined && isState(state);
 
   const tried = async (work: () => Promise<void>): Promise<void> => {
-    setBusy(true);
-    setProblem(undefined);
-    try {
-      await work();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setProblem(error);
-      setAsking(undefined);
-    } finally {
-      setBusy(false);
-      setProgress(undefined);
-    }
+    if (!(await change(work))) setAsking(undefined);
+    setProgress(undefined);
   };
   const prepare = (action: Action): Promise<void> =>
     tried(async () => {

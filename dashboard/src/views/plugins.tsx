@@ -1,16 +1,15 @@
 import type { JSX } from 'preact';
-import { useState } from 'preact/hooks';
-import { address, api, Problem, type DeployEvent, type Plugin as PluginStatus, type PluginState, type Side } from '../api.ts';
+import { address, api, type DeployEvent, type Problem, type Plugin as PluginStatus, type PluginState, type Side } from '../api.ts';
 import { command, curl } from '../command.ts';
+import { rollBack } from '../deeds.ts';
+import { Act } from '../parts/act.tsx';
 import { Copy, CopyBoth } from '../parts/copy.tsx';
-import { Confirm } from '../parts/dialog.tsx';
 import { Hostile } from '../parts/hostile.tsx';
 import { Icon, type IconName } from '../parts/icon.tsx';
 import { Empty, Failed } from '../parts/notice.tsx';
 import { Head, Panel } from '../parts/panel.tsx';
 import { Table } from '../parts/table.tsx';
 import { Time } from '../parts/time.tsx';
-import { say } from '../parts/toast.tsx';
 import { WhyLine, type Severity } from '../parts/why.tsx';
 import { href, scope } from '../place.ts';
 import type { ViewProps } from '../routes.ts';
@@ -185,30 +184,11 @@ function Canary({ of, inForce }: { of: NonNullable<PluginStatus['canary']>; inFo
 }
 
 function Revisions({ plugin, reload }: { plugin: PluginStatus; reload: () => void }): JSX.Element {
-  const [asking, setAsking] = useState<string>();
-  const [problem, setProblem] = useState<Problem>();
-  const [busy, setBusy] = useState(false);
-  const name = `${plugin.tenant ?? ''}/${plugin.plugin}`;
-  const roll = async (to: string): Promise<void> => {
-    setBusy(true);
-    setProblem(undefined);
-    try {
-      await api.rollBack({ plugin: name, to });
-      say(t.plugins.backDone(name, short(to)));
-      reload();
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setProblem(error);
-    } finally {
-      setBusy(false);
-      setAsking(undefined);
-    }
-  };
+  const tenant = plugin.tenant ?? '';
+  const name = `${tenant}/${plugin.plugin}`;
   const revisions = [...(plugin.revision === null ? [] : [plugin.revision]), ...plugin.kept.filter((kept) => kept !== plugin.revision)];
-  const url = new URL(address('/v1/rollback'), location.origin).href;
   return (
     <Panel title={t.plugins.revisions} note={t.plugins.revisionsNote}>
-      {problem && <Failed what={t.plugins.revisions} problem={problem} />}
       <Table
         label={t.plugins.revisions}
         columns={[{ head: t.plugins.side }, { head: '' }]}
@@ -217,21 +197,25 @@ function Revisions({ plugin, reload }: { plugin: PluginStatus; reload: () => voi
           head: <><Revision of={revision} /><span class="sub">{revision === plugin.revision ? t.plugins.force : t.plugins.kept}</span></>,
           cells: [
             revision === plugin.revision ? '' : (
-              <span class="acts">
-                {may('deploy') && <button class="b sm" type="button" disabled={busy} onClick={() => setAsking(revision)}>{t.plugins.back}</button>}
-                <CopyBoth command={command('sandhog', 'plugin', 'rollback', name, '--to', revision)} curl={curl('POST', url, { plugin: name, to: revision })} />
-              </span>
+              <Act
+                label={t.plugins.back}
+                title={t.plugins.backTitle(name, short(revision))}
+                tenant={tenant}
+                deed={() => rollBack(name, revision)}
+                role="deploy"
+                risk
+                small
+                said={t.plugins.backDone(name, short(revision))}
+                after={reload}
+              >
+                <p>{t.plugins.backText}</p>
+                <p class="q">{t.plugins.backHeld}</p>
+              </Act>
             ),
           ],
         }))}
       />
-      {!may('deploy') && <p class="note body">{t.plugins.mayLook}</p>}
-      {asking !== undefined && (
-        <Confirm title={t.plugins.backTitle(name, short(asking))} button={t.plugins.backTitle(name, short(asking))} risk busy={busy} close={() => setAsking(undefined)} confirm={() => void roll(asking)}>
-          <p>{t.plugins.backText}</p>
-          <p class="q">{t.plugins.backHeld}</p>
-        </Confirm>
-      )}
+      {!may('deploy') && <p class="note body">{t.deed.mayLook(t.plugins.mayLook, 'deploy')}</p>}
     </Panel>
   );
 }

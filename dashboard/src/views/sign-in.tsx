@@ -1,6 +1,6 @@
 import type { JSX } from 'preact';
 import { useId, useState } from 'preact/hooks';
-import { Problem } from '../api.ts';
+import { useChange } from '../change.ts';
 import { Copy } from '../parts/copy.tsx';
 import { Failed } from '../parts/notice.tsx';
 import { signIn } from '../session.ts';
@@ -11,27 +11,17 @@ import { useTitle } from '../title.ts';
 export function SignIn(): JSX.Element {
   const id = useId();
   const [token, setToken] = useState('');
-  const [problem, setProblem] = useState<Problem>();
-  const [busy, setBusy] = useState(false);
+  const { busy, problem, change } = useChange();
   useTitle(t.signIn.title);
-  const submit = async (event: Event): Promise<void> => {
+  const submit = (event: Event): void => {
     event.preventDefault();
-    setBusy(true);
-    setProblem(undefined);
-    try {
-      await signIn(token.trim());
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-      setProblem(error);
-    } finally {
-      setBusy(false);
-    }
+    void change(() => signIn(token.trim()));
   };
   return (
     <main id="main" tabIndex={-1} class="alone">
       <h1>{t.signIn.title}</h1>
       <p class="q">{t.signIn.intro}</p>
-      <form class="sign-in" onSubmit={(event) => void submit(event)}>
+      <form class="sign-in" onSubmit={submit}>
         <label for={id}>{t.signIn.token}</label>
         <input class="in" id={id} type="password" autocomplete="off" spellcheck={false} required autofocus value={token} onInput={(event) => setToken(event.currentTarget.value)} />
         <button class="b go" type="submit" disabled={busy || token.trim() === ''}>{t.signIn.go}</button>
