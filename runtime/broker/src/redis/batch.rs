@@ -420,14 +420,7 @@ pub(super) fn limit_group(
         return request;
     };
     asked.uint(concurrency.get().into());
-    for text in [by, note] {
-        asked.optional_bytes(text.as_deref().map(str::as_bytes));
-    }
-    match end {
-        HoldEnd::Lifted => asked.absent().absent(),
-        HoldEnd::After(time) => asked.uint(exact_millis(*time)).absent(),
-        HoldEnd::At(until) => asked.absent().uint(exact(until.as_millis())),
-    };
+    remark(asked, by.as_deref(), note.as_deref(), end);
     request
 }
 
@@ -720,19 +713,24 @@ fn scope_name(HoldScope { queue, kind }: &HoldScope) -> String {
     format!("{queue} {}", kind.as_ref().map_or("", Kind::as_str))
 }
 
-pub(super) fn hold(tenant: &TenantId, hold: &NewHold) -> Request {
-    let NewHold { scope, reason, by, end, note } = hold;
-    let mut request = Request::of(tenant);
-    let asked = &mut request.asked;
-    asked.array(6).bytes(scope_name(scope).as_bytes()).bytes(reason.slug().as_bytes());
+/// Packs who does something and a note on it, and after what time or at what time it ends: four values, as far as they are there.
+fn remark(asked: &mut Packer, by: Option<&str>, note: Option<&str>, end: &HoldEnd) {
     for text in [by, note] {
-        asked.optional_bytes(text.as_deref().map(str::as_bytes));
+        asked.optional_bytes(text.map(str::as_bytes));
     }
     match end {
         HoldEnd::Lifted => asked.absent().absent(),
         HoldEnd::After(time) => asked.uint(exact_millis(*time)).absent(),
         HoldEnd::At(until) => asked.absent().uint(exact(until.as_millis())),
     };
+}
+
+pub(super) fn hold(tenant: &TenantId, hold: &NewHold) -> Request {
+    let NewHold { scope, reason, by, end, note } = hold;
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(6).bytes(scope_name(scope).as_bytes()).bytes(reason.slug().as_bytes());
+    remark(asked, by.as_deref(), note.as_deref(), end);
     request
 }
 

@@ -131,20 +131,25 @@ impl Nodes {
         Err(sent_around().of(what))
     }
 
+    /// Returns the node that holds the list of tenants, as the failure of a call to another one says.
+    fn registry_after(&self, what: &'static str, asked: &Arc<Link>, failure: Failure) -> Result<Arc<Link>> {
+        let Some(address) = failure.moved_to(asked) else {
+            return Err(self.learn(asked, failure).of(what));
+        };
+        let node = self.at(&address);
+        self.known().registry = Some(Arc::clone(&node));
+        Ok(node)
+    }
+
     /// Asks the node that holds the list of tenants. The answer is withheld if the user may not ask.
     pub(super) async fn ask_registry(&self, what: &'static str, command: &Cmd) -> Result<Answer> {
         let known = self.known().registry.clone();
         let mut node = known.unwrap_or_else(|| self.first());
         for _ in 0..=MOVES_MAX {
-            let failure = match node.ask(command).await {
+            match node.ask(command).await {
                 Ok(value) => return Ok(value),
-                Err(failure) => failure,
-            };
-            let Some(address) = failure.moved_to(&node) else {
-                return Err(self.learn(&node, failure).of(what));
-            };
-            node = self.at(&address);
-            self.known().registry = Some(Arc::clone(&node));
+                Err(failure) => node = self.registry_after(what, &node, failure)?,
+            }
         }
         Err(sent_around().of(what))
     }
@@ -154,15 +159,10 @@ impl Nodes {
         let known = self.known().registry.clone();
         let mut node = known.unwrap_or_else(|| self.first());
         for _ in 0..=MOVES_MAX {
-            let failure = match node.call(call, None).await {
+            match node.call(call, None).await {
                 Ok(value) => return Ok(value),
-                Err(failure) => failure,
-            };
-            let Some(address) = failure.moved_to(&node) else {
-                return Err(self.learn(&node, failure).of(what));
-            };
-            node = self.at(&address);
-            self.known().registry = Some(Arc::clone(&node));
+                Err(failure) => node = self.registry_after(what, &node, failure)?,
+            }
         }
         Err(sent_around().of(what))
     }

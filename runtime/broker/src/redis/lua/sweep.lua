@@ -201,12 +201,8 @@ do
     return count
   end
 
-  -- Cancels those who waited behind dead jobs, and lets the groups go on of which none is left.
-  local function cancel_rests()
-    local rests, room = groups.rests(most), most
-    if #rests == 0 then
-      return
-    end
+  -- Does what may change how jobs stand, and writes all of it.
+  local function as_a_step(work)
     writes.start()
     waiting.start()
     finals.start()
@@ -216,12 +212,7 @@ do
     groups.start()
     flows.start()
     events.start()
-    for n = 1, #rests, 2 do
-      if room == 0 then
-        break
-      end
-      room = room - cancel_rest(sub(rests[n], 1, 26), sub(rests[n], 27), tonumber(rests[n + 1]), room)
-    end
+    work()
     groups.finish()
     unique.finish()
     waiting.finish_and_wake()
@@ -230,23 +221,26 @@ do
     writes.commit()
   end
 
+  -- Cancels those who waited behind dead jobs, and lets the groups go on of which none is left.
+  local function cancel_rests()
+    local rests, room = groups.rests(most), most
+    if #rests == 0 then
+      return
+    end
+    as_a_step(function()
+      for n = 1, #rests, 2 do
+        if room == 0 then
+          break
+        end
+        room = room - cancel_rest(sub(rests[n], 1, 26), sub(rests[n], 27), tonumber(rests[n + 1]), room)
+      end
+    end)
+  end
+
   local function settle_edges()
-    writes.start()
-    waiting.start()
-    finals.start()
-    unique.start()
-    lanes.start()
-    tally.start()
-    groups.start()
-    flows.start()
-    events.start()
-    flows.settle_edges(most, keep_dead, keep_cancelled)
-    groups.finish()
-    unique.finish()
-    waiting.finish_and_wake()
-    events.finish()
-    tally.finish()
-    writes.commit()
+    as_a_step(function()
+      flows.settle_edges(most, keep_dead, keep_cancelled)
+    end)
   end
 
   local function remove_all(ids)
