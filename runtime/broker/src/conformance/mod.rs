@@ -260,6 +260,7 @@ macro_rules! conformance_suite {
                 usage_adds_up_over_all_runs,
                 a_settlement_brings_the_last_progress_and_log_lines,
                 each_settlement_of_a_batch_stands_alone,
+                of_two_settlements_of_a_job_in_a_batch_the_first_counts,
                 the_keep_times_are_those_of_the_settlement,
             }
             attempts {

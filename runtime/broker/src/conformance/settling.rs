@@ -289,6 +289,24 @@ pub async fn each_settlement_of_a_batch_stands_alone(case: Case) {
     assert_eq!(case.stored(&key("n")).await, Some(b"9".to_vec()));
 }
 
+/// Of two settlements of one job in a batch the first counts, whatever it rests on.
+pub async fn of_two_settlements_of_a_job_in_a_batch_the_first_counts(case: Case) {
+    case.enqueue_n(2).await;
+    let [a, b] = <[_; 2]>::try_from(case.lease(2).await).expect("two leases").map(|lease| lease.token);
+    let stale = LeaseToken { lease: LeaseNo(7), ..a };
+    let ends = |output: &[u8], effects| Settlement::Succeed { output: output.to_vec(), effects };
+    let replies = case
+        .settle_all(&[
+            settle(stale, succeed_with(add_to("n", 1))),
+            settle(b, ends(b"first", add_to("n", 1))),
+            settle(b, ends(b"second", Effects::default())),
+        ])
+        .await;
+    assert_eq!(replies[..2], [SettleReply::Lost, SettleReply::Applied]);
+    assert_eq!(case.record(b.job).await.output, Some(b"first".to_vec()));
+    assert_eq!(case.stored(&key("n")).await, Some(b"1".to_vec()));
+}
+
 /// A final job is kept for the time that its settlement names.
 pub async fn the_keep_times_are_those_of_the_settlement(case: Case) {
     let keep = Keep { done: secs(10), dead: secs(20), ..Keep::default() };

@@ -12,7 +12,7 @@
 //! value in between, the store answers with a conflict, and all of it is done again.
 //!
 //! A batch goes in as few calls as it can. A settlement that rests on what another of the batch writes waits for the call
-//! after that, unless both do nothing but add.
+//! after that, unless both do nothing but add. So does a second settlement of a job: the first may have to be sent again.
 
 use std::collections::{HashMap, HashSet};
 
@@ -56,11 +56,17 @@ pub(super) async fn settle(
     let mut replies = Vec::with_capacity(settlements.len());
     let mut rest = settlements;
     while !rest.is_empty() {
-        let (part, later) = rest.split_at(independent(rest).max(counters(rest)));
+        let (part, later) = rest.split_at(independent(rest).max(counters(rest)).min(of_different_jobs(rest)));
         replies.extend(settle_part(behind, sealer, part).await?);
         rest = later;
     }
     Ok(replies)
+}
+
+/// Returns how many settlements, from the first on, are of jobs that those before them are not of.
+fn of_different_jobs(settlements: &[Settle]) -> usize {
+    let mut jobs = HashSet::new();
+    settlements.iter().take_while(|settle| jobs.insert(settle.token.job)).count()
 }
 
 /// Returns how many settlements, from the first on, rest on nothing that one before them writes.
@@ -76,8 +82,8 @@ fn independent(settlements: &[Settle]) -> usize {
     settlements.len()
 }
 
-/// Returns how many settlements, from the first on, only add to state and enqueue nothing. The order in which those are
-/// settled makes no difference, so they may rest on each other in one call, and be sent again one by one.
+/// Returns how many settlements, from the first on, only add to state and enqueue nothing. The order in which those of different
+/// jobs are settled makes no difference, so they may rest on each other in one call, and be sent again one by one.
 fn counters(settlements: &[Settle]) -> usize {
     let only_adds = |settle: &&Settle| {
         effects_of(settle).is_none_or(|(_, effects)| {
